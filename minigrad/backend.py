@@ -1,0 +1,247 @@
+"""The one place that knows where arrays live: NumPy on the host, or CuPy on a GPU.
+
+Every other module writes `xp.exp(x)` and never asks which. `use("cupy")` (or the environment variable
+`MINIGRAD_BACKEND`) switches the whole process; arrays of the two kinds never mix. The few differences
+between the two libraries (host reads, random numbers, scatter-add, synchronisation) are functions here.
+
+On the host two more things live here, because they decide speed and touch no formula: the allocator's thresholds
+(page faults of large temporaries otherwise cost as much as the arithmetic; `MINIGRAD_MALLOC=0` leaves the
+process alone), and `parallel`, which runs slices of a batch on threads with one BLAS thread each, so that elementwise
+work runs in parallel too (`MINIGRAD_THREADS` sets their number).
+"""
+
+import contextlib
+import ctypes
+import difflib
+import functools
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+BACKENDS = ("numpy", "cupy")
+
+
+class _Namespace:
+    """`xp`: every attribute is the active array library's; looked up once, then cached."""
+
+    def __getattr__(self, attribute):
+        value = getattr(_active["module"], attribute)
+        self.__dict__[attribute] = value
+        return value
+
+    def __repr__(self):
+        return f"<xp: {name()}>"
+
+
+xp = _Namespace()
+_active = {"name": "numpy", "module": np}
+
+
+def use(backend):
+    """Make `backend` ("numpy" or "cupy") the array library of this process.
+
+    Arrays made before the switch stay where they are; make or move parameters and data after it.
+    Raises ValueError for an unknown name, ImportError without CuPy, RuntimeError without a GPU.
+    """
+    check_name("backend", backend, BACKENDS)
+    _active.update(name=backend, module=np if backend == "numpy" else _import_cupy())
+    xp.__dict__.clear()
+
+
+def name():
+    """The active backend's name."""
+    return _active["name"]
+
+
+def _import_cupy():
+    try:
+        import cupy
+    except ImportError as error:
+        raise ImportError(
+            "the cupy backend needs CuPy: pip install cupy-cuda13x (CUDA 13) or cupy-cuda12x (CUDA 12)"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise RuntimeError("the cupy backend needs a CUDA GPU; CuPy is installed but finds none")
+    return cupy
+
+
+def check_name(kind, given, known):
+    """Raise ValueError unless `given` is one of the names `known`; the message offers the nearest."""
+    if given not in known:
+        near = difflib.get_close_matches(str(given), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {kind} {given!r}{hint} Known: {', '.join(known)}")
+
+
+# --- arrays in, arrays out ------------------------------------------------------------------------------
+
+
+def asarray(x, dtype=None):
+    """`x` as an array of the active backend (copied to the device if need be)."""
+    return xp.asarray(x, dtype=dtype)
+
+
+def is_array(x):
+    """Is `x` an array of the active backend?"""
+    return isinstance(x, xp.ndarray)
+
+
+class Counter:
+    """A number that only grows; tests read it before and after."""
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self):
+        """One more."""
+        self.count += 1
+
+
+host_reads = Counter()  # how often device values came to the host: each one waits for the GPU
+
+
+def to_host(x):
+    """`x` as a NumPy array. On a GPU this waits for the device; `host_reads.count` counts the calls."""
+    host_reads.add()
+    return np.asarray(x) if _active["name"] == "numpy" else _active["module"].asnumpy(x)
+
+
+def item(x):
+    """A one-element array as a Python number: one host read."""
+    return to_host(x).item()
+
+
+def sync():
+    """Wait until the device has finished; nothing to wait for on the host. Call it before reading a clock."""
+    if _active["name"] == "cupy":
+        _active["module"].cuda.get_current_stream().synchronize()
+
+
+def scatter_add(out, index, values):
+    """`out[index] += values`, where repeated indices add up."""
+    if _active["name"] == "numpy":
+        np.add.at(out, index, values)
+    else:
+        _active["module"].add.at(out, index, values)
+
+
+def rng(seed):
+    """A random generator of the active backend. Same seed, same numbers on one backend."""
+    return xp.random.default_rng(seed)
+
+
+def uniform(rng, shape, dtype):
+    """Uniform numbers in [0, 1) on the active backend; `rng` may be NumPy's generator or the backend's."""
+    return asarray(rng.random(shape, dtype=np.dtype(dtype)))
+
+
+def normal(rng, shape, dtype):
+    """Standard normal numbers on the active backend; `rng` may be NumPy's generator or the backend's."""
+    return asarray(rng.standard_normal(shape, dtype=np.dtype(dtype)))
+
+
+# --- slices on threads ----------------------------------------------------------------------------------
+
+_inside = threading.local()  # set on a thread that is already working on a slice
+
+
+def threads():
+    """How many slices run at once: `MINIGRAD_THREADS`, else the cores this process may use; 1 on a GPU or in a slice."""
+    if _active["name"] != "numpy" or getattr(_inside, "slice", False):
+        return 1
+    return _cores()
+
+
+@functools.cache
+def _cores():
+    given = os.environ.get("MINIGRAD_THREADS")
+    if given is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not given.isdigit() or int(given) < 1:
+        raise ValueError(f"MINIGRAD_THREADS must be a positive whole number, got {given!r}")
+    return int(given)
+
+
+def parallel(function, items):
+    """`[function(item) for item in items]`, the items on threads with one BLAS thread each.
+
+    The results come in the order of the items, whichever finished first, so sums over them have fixed bits.
+    Inside a slice, on a GPU, or with one thread or item it is the plain loop.
+    """
+    items = list(items)
+    if len(items) < 2 or threads() < 2:
+        return [function(item) for item in items]
+    with _one_blas_thread():
+        futures = [_pool().submit(_as_slice, function, item) for item in items[1:]]
+        try:
+            first = _as_slice(function, items[0])
+        finally:
+            rest = [future.exception() or future.result() for future in futures]
+    failed = [outcome for outcome in rest if isinstance(outcome, BaseException)]
+    if failed:
+        raise failed[0]
+    return [first, *rest]
+
+
+def _as_slice(function, item):
+    _inside.slice = True
+    try:
+        return function(item)
+    finally:
+        _inside.slice = False
+
+
+@functools.cache
+def _pool():
+    return ThreadPoolExecutor(max_workers=max(1, _cores() - 1), thread_name_prefix="minigrad-slice")
+
+
+@functools.cache
+def _blas():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def _one_blas_thread():
+    libraries = _blas().lib_controllers
+    before = [library.num_threads for library in libraries]
+    for library in libraries:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, count in zip(libraries, before, strict=True):
+            library.set_num_threads(count)
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has the pool object but none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+# --- the allocator --------------------------------------------------------------------------------------
+
+
+def _keep_freed_memory():
+    """Tell glibc to keep large freed blocks instead of returning them to the kernel page by page.
+
+    By default every array above 128 KiB..32 MiB is mapped afresh and zeroed by page faults, at each product.
+    One arena, because a thread's own arena cannot keep blocks beyond 64 MiB. Other C libraries ignore this.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("MINIGRAD_MALLOC") == "0":
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
+        mallopt(arena_max, 1)
+
+
+_keep_freed_memory()
+if os.environ.get("MINIGRAD_BACKEND", "numpy") != "numpy":
+    use(os.environ["MINIGRAD_BACKEND"])
