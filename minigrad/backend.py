@@ -14,10 +14,11 @@ import contextlib
 import ctypes
 import difflib
 import functools
+import itertools
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -149,7 +150,7 @@ _inside = threading.local()  # set on a thread that is already working on a slic
 
 
 def threads():
-    """How many slices run at once: `MINIGRAD_THREADS`, else the cores this process may use; 1 on a GPU or in a slice."""
+    """How many slices run at once: `MINIGRAD_THREADS`, else this process's cores; 1 on a GPU or inside a slice."""
     if _active["name"] != "numpy" or getattr(_inside, "slice", False):
         return 1
     return _cores()
@@ -166,30 +167,30 @@ def _cores():
 
 
 def parallel(function, items):
-    """`[function(item) for item in items]`, the items on threads with one BLAS thread each.
+    """`[function(item) for item in items]`, in equal runs of items on threads with one BLAS thread each.
 
     The results come in the order of the items, whichever finished first, so sums over them have fixed bits.
     Inside a slice, on a GPU, or with one thread or item it is the plain loop.
     """
     items = list(items)
-    if len(items) < 2 or threads() < 2:
+    count = min(threads(), len(items))
+    if count < 2:
         return [function(item) for item in items]
+    edges = [len(items) * i // count for i in range(count + 1)]
+    runs = [items[start:stop] for start, stop in itertools.pairwise(edges)]
     with _one_blas_thread():
-        futures = [_pool().submit(_as_slice, function, item) for item in items[1:]]
+        futures = [_pool().submit(_run_slices, function, run) for run in runs[1:]]
         try:
-            first = _as_slice(function, items[0])
+            first = _run_slices(function, runs[0])
         finally:
-            rest = [future.exception() or future.result() for future in futures]
-    failed = [outcome for outcome in rest if isinstance(outcome, BaseException)]
-    if failed:
-        raise failed[0]
-    return [first, *rest]
+            wait(futures)
+    return list(itertools.chain(first, *(future.result() for future in futures)))
 
 
-def _as_slice(function, item):
+def _run_slices(function, items):
     _inside.slice = True
     try:
-        return function(item)
+        return [function(item) for item in items]
     finally:
         _inside.slice = False
 
@@ -206,17 +207,27 @@ def _blas():
     return ThreadpoolController().select(user_api="blas")
 
 
+_limited = {"by": 0, "before": []}  # how many threads of the caller are inside, and the counts to give back
+_limiting = threading.Lock()
+
+
 @contextlib.contextmanager
 def _one_blas_thread():
     libraries = _blas().lib_controllers
-    before = [library.num_threads for library in libraries]
-    for library in libraries:
-        library.set_num_threads(1)
+    with _limiting:
+        _limited["by"] += 1
+        if _limited["by"] == 1:
+            _limited["before"] = [library.num_threads for library in libraries]
+            for library in libraries:
+                library.set_num_threads(1)
     try:
         yield
     finally:
-        for library, count in zip(libraries, before, strict=True):
-            library.set_num_threads(count)
+        with _limiting:
+            _limited["by"] -= 1
+            if _limited["by"] == 0:
+                for library, count in zip(libraries, _limited["before"], strict=True):
+                    library.set_num_threads(count)
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has the pool object but none of its threads

@@ -10,7 +10,9 @@ of ties, or zero is taken, and the docstring says which. Masks carry no derivati
 """
 
 import builtins
+import itertools
 import math
+import operator
 
 import numpy as np
 
@@ -31,9 +33,7 @@ def spread(s, x, y):
     times_s = (lambda v: v) if s is None else (lambda v: v * s)
     if x_shape == y_shape and _shape(s) in ((), y_shape):
         return Linear(times_s, times_s)
-    return Linear(
-        rop=lambda v: broadcast_to(times_s(v), y_shape), lop=lambda u: sum_to(times_s(u), x_shape)
-    )
+    return Linear(rop=lambda v: broadcast_to(times_s(v), y_shape), lop=lambda u: sum_to(times_s(u), x_shape))
 
 
 def sum_to(u, shape):
@@ -191,8 +191,8 @@ sigmoid.linear(0)(lambda y, x: diagonal(y * (1.0 - y)))
 @primitive
 def softplus(x):
     """log(1 + e**x), as max(x, 0) + log1p(e**-|x|): cannot overflow"""
-    positive = xp.where(x.real > 0, x, 0.0 * x)
-    return positive + xp.log1p(xp.exp(x - 2.0 * positive))
+    positive = x.real > 0
+    return xp.where(positive, x, 0) + xp.log1p(xp.exp(xp.where(positive, -x, x)))
 
 
 softplus.linear(0)(lambda y, x: diagonal(sigmoid(x)))
@@ -228,7 +228,9 @@ relu.linear(0)(lambda y, x: diagonal(_mask(untraced(x).real > 0, y)))
 @primitive
 def maximum(x, y):
     """The larger of x and y, elementwise; where they tie, the derivative goes to both, half each"""
-    return xp.where(x.real >= y.real, x, y)
+    if xp.iscomplexobj(x) or xp.iscomplexobj(y):
+        return xp.where(x.real >= y.real, x, y)
+    return xp.maximum(x, y)
 
 
 maximum.linear(0)(lambda z, x, y: spread(_share(x, y, z), x, z))
@@ -301,7 +303,7 @@ def _(y, x, *, axes):
 
 def transpose(x, axes=None):
     """x with its axes permuted; None reverses them"""
-    axes = tuple(reversed(range(x.ndim))) if axes is None else tuple(a % x.ndim for a in axes)
+    axes = tuple(reversed(range(x.ndim))) if axes is None else _axes(tuple(axes), x.ndim)
     return _transpose(x, axes=axes)
 
 
@@ -339,28 +341,26 @@ def _(i, y, *xs, axis):
 def concatenate(xs, axis=0):
     """The arrays xs joined along an axis"""
     xs = list(xs)
-    return _concatenate(*xs, axis=_axes(axis, xs[0].ndim)[0])
+    return _concatenate(*xs, axis=_axis(axis, xs[0].ndim))
 
 
 def stack(xs, axis=0):
     """The arrays xs, all of one shape, joined along a new axis"""
     xs = list(xs)
-    axis = _axes(axis, _ndim(xs[0]) + 1)[0]
+    axis = _axis(axis, _ndim(xs[0]) + 1)
     return concatenate([reshape(x, _shape(x)[:axis] + (1,) + _shape(x)[axis:]) for x in xs], axis)
 
 
 def split(x, sections, axis=0):
     """x cut along an axis into equal `sections` (a number), or at the given positions"""
-    axis = _axes(axis, x.ndim)[0]
+    axis = _axis(axis, x.ndim)
     size = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or size % sections:
             raise ValueError(f"split: axis {axis} of shape {x.shape} does not divide into {sections} parts")
         sections = [size // sections * i for i in range(1, sections)]
     edges = [0, *sections, size]
-    return [
-        x[(slice(None),) * axis + (slice(a, b),)] for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [x[(slice(None),) * axis + (slice(a, b),)] for a, b in itertools.pairwise(edges)]
 
 
 @primitive
@@ -401,9 +401,11 @@ def _is_basic(key):
 
 
 def take_along_axis(x, index, axis):
-    """x[..., index, ...] along one axis, as numpy.take_along_axis; e.g. each sample's own class: index (N, 1), axis 1"""
-    axis = _axes(axis, x.ndim)[0]
-    grid = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - d - 1)) for d, n in enumerate(index.shape)]
+    """x[..., index, ...] along one axis, as numpy.take_along_axis; index (N, 1), axis 1: each sample's own class"""
+    axis = _axis(axis, x.ndim)
+    if index.ndim != x.ndim:
+        raise ValueError(f"take_along_axis: index {index.shape} must have as many axes as x {x.shape}")
+    grid = [xp.arange(n).reshape((-1,) + (1,) * (x.ndim - d - 1)) for d, n in enumerate(x.shape)]
     grid[axis] = index
     return getitem(x, key=tuple(grid))
 
@@ -522,7 +524,7 @@ def _(y, x, *, axis):
 
 def softmax(x, axis=-1):
     """e**x / sum e**x along an axis; the largest x is subtracted first, so nothing overflows"""
-    return _softmax(x, axis=_axes(axis, x.ndim)[0])
+    return _softmax(x, axis=_axis(axis, x.ndim))
 
 
 @primitive
@@ -567,7 +569,7 @@ def _(y, x, *, axis):
 
 def log_softmax(x, axis=-1):
     """log softmax(x) = x - log sum e**x along an axis"""
-    return _log_softmax(x, axis=_axes(axis, x.ndim)[0])
+    return _log_softmax(x, axis=_axis(axis, x.ndim))
 
 
 # --- matrix products ------------------------------------------------------------------------------------
@@ -647,7 +649,7 @@ def affine(h, W, name=None):
     """A layer's pre-activations, h @ W[:-1] + W[-1]: h (..., in), W (in + 1, out) with the bias as its last row.
 
     One matrix, because the homogeneous (h 1) is what curvature sees: the layer's Gauss-Newton block is E[(h 1)(h 1)'
-    kron J_a' M J_a]. `name` is the layer's, for messages and the printed tape. Raises ValueError unless the widths match.
+    kron J_a' M J_a]. `name` is the layer's, for messages and the tape. Raises ValueError unless the widths match.
     """
     return _affine(h, W, name=name)
 
@@ -664,6 +666,11 @@ def _axes(axis, ndim):
         if not -ndim <= a < ndim:
             raise ValueError(f"axis {a} is out of range for {ndim} dimensions")
     return tuple(a % ndim for a in axes)
+
+
+def _axis(axis, ndim):
+    """An argument that must be one axis, as a non-negative number."""
+    return _axes(operator.index(axis), ndim)[0]
 
 
 def _kept(shape, axes):
@@ -691,7 +698,18 @@ _UFUNCS = {
     "tanh": tanh, "absolute": abs, "maximum": maximum, "minimum": minimum, "matmul": matmul,
     "square": lambda x: x * x, "positive": lambda x: x,
 }  # fmt: skip
-_COMPARISONS = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "isfinite", "isnan", "isinf", "sign"}
+_COMPARISONS = {
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "equal",
+    "not_equal",
+    "isfinite",
+    "isnan",
+    "isinf",
+    "sign",
+}
 _FUNCTIONS = {
     "sum": sum, "mean": mean, "max": max, "amax": max, "min": min, "amin": min, "concatenate": concatenate,
     "stack": stack, "split": split, "reshape": reshape, "transpose": transpose, "broadcast_to": broadcast_to,
@@ -728,9 +746,11 @@ def _array_function(self, function, types, args, options):
 def _cupy_override(self, kernel, *inputs, **options):
     """cupy_array * var: CuPy's elementwise kernels are named cupy_multiply and so on."""
     name = kernel.name.removeprefix("cupy_")
-    if name not in _UFUNCS or options:
-        raise _not_traced(f"cupy.{name}")
-    return _UFUNCS[name](*inputs)
+    if name in _UFUNCS and not options:
+        return _UFUNCS[name](*inputs)
+    if name in _COMPARISONS and not options:
+        return kernel(*(untraced(x) for x in inputs))
+    raise _not_traced(f"cupy.{name}")
 
 
 def _refuse(what, instead):

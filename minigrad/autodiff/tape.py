@@ -5,8 +5,8 @@
     J.T @ u                    # L-op (reverse mode): the same tape swept backwards
 
 While f runs on a traced value (`Var`), every primitive writes one node on the tape: its output, and for each
-traced argument the linear map dy/d(argument), as one object with both directions. J is that list of maps. The chain rule
-is the two loops `Jacobian.rop` and `Jacobian.lop`, and nothing else.
+traced argument the linear map dy/d(argument), as one object with both directions. J is that list of maps. The chain
+rule is the two loops `Jacobian.rop` and `Jacobian.lop`, and nothing else.
 
 Tapes nest: maps are written with traced operations, so sweeping a tape while another one records differentiates
 the sweep. `linearize(grad(loss), theta)` gives the Hessian. Each tape has a level, later tapes higher ones; a
@@ -20,7 +20,7 @@ import functools
 import itertools
 import math
 
-from ..backend import xp
+from ..backend import item, xp
 from ..linalg.operator import LinearOperator
 
 _levels = itertools.count()
@@ -102,7 +102,7 @@ class Tape:
                 f"{op.name}: a traced value was used after its linearize() had ended; "
                 "return it from the function instead of storing it"
             )
-        if self.check_finite and not bool(xp.isfinite(untraced(y)).all()):
+        if self.check_finite and not item(xp.isfinite(untraced(y)).all()):
             raise FloatingPointError(f"non-finite value out of {_described(op, args, params)}")
         self.nested = self.nested or type(y) is Var
         mine = [(i, arg.index) for i, arg in enumerate(args) if type(arg) is Var and arg.tape is self]
@@ -133,12 +133,13 @@ class Primitive:
             try:
                 return self.value(*args, **params)
             except (ValueError, IndexError, TypeError) as error:
-                raise type(error)(f"{_described(self, args, params)}: {error}") from error
+                kind = next(k for k in (ValueError, IndexError, TypeError) if isinstance(error, k))
+                raise kind(f"{_described(self, args, params)}: {error}") from error
         values = [arg.value if type(arg) is Var and arg.tape is tape else arg for arg in args]
         return tape.record(self, self(*values, **params), values, args, params)
 
     def linear(self, *positions):
-        """Register the rule for these arguments: rule(y, *args, **params) -> Linear. Use no position for "all": rule(i, ...)."""
+        """Register rule(y, *args, **params) -> Linear for these arguments; no position means all: rule(i, y, ...)."""
 
         def register(rule):
             for position in positions or ("all",):
@@ -230,7 +231,7 @@ class Jacobian(LinearOperator):
         return gradient.collected()
 
     def sweep(self, u):
-        """The backward sweep, step by step: yields (node, cotangent of its output) for every op between parameters and y.
+        """The backward sweep, step by step: (node, cotangent of its output) for every op between parameters and y.
 
         The parameters' own cotangents (a matrix product a layer) are not computed: K-FAC, ACP and PRONG build
         their factors from what is yielded.
@@ -269,9 +270,6 @@ class Jacobian(LinearOperator):
         if gradient is not None:
             gradient.direct = cotangents.get(0)
 
-    def __str__(self):
-        return "J"
-
     def tape(self):
         """The tape as text: one line an operation, in the order in which they ran."""
         names = {0: "x"} | {node.out: node.name for node in self.nodes if node.span is not None}
@@ -284,7 +282,7 @@ class Jacobian(LinearOperator):
             lines.append(f"{label(node.out)} = {call}  {node.shape}")
         return "\n".join([*lines, f"y = {label(self.out) if self.out is not None else 'constant'}"])
 
-    def __repr__(self):
+    def __str__(self):
         return f"J: R^{self.shape[1]} -> R^{self.shape[0]}, the linear maps of\n{self.tape()}"
 
 
@@ -412,7 +410,7 @@ def grad(f):
 
 
 def jacobian(f):
-    """The function x -> dense Jacobian, of shape y.shape + x.shape; one sweep an input or output, whichever are fewer."""
+    """The function x -> dense Jacobian, y.shape + x.shape; one sweep an input or an output, whichever are fewer."""
 
     @functools.wraps(f)
     def dense(x):

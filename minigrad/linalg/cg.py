@@ -14,8 +14,8 @@ direction stays; phi(x) = x'Ax/2 - b'x, the quadratic that CG minimizes.
 import math
 from dataclasses import dataclass, field
 
-from ..backend import to_host, xp
-from .operator import as_operator
+from ..backend import is_array, to_host, xp
+from .operator import LinearOperator, as_operator
 from .vectors import advance, combine, dot
 
 
@@ -24,7 +24,7 @@ class Info:
     """What a solve did.
 
     reason: "rtol", "atol" (the residual is small enough), "progress" (the stop rule), "maxiter", "negative curvature"
-    (p'Ap <= 0: x is the iterate before it), "zero right-hand side", or "callback".
+    (p'Ap <= 0: x is the iterate before it), or "zero right-hand side" (x is zero).
     residuals: ||b - A x|| before each iteration and after the last (recursively updated, as CG does).
     quadratics: phi(x) likewise. iterates: {iteration: x} as asked for. curvature: p'Ap of each iteration.
     """
@@ -72,12 +72,12 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
     ends with "maxiter" or "negative curvature" and says so.
     Raises ValueError for wrong shapes or an operator of ours not tagged psd, FloatingPointError for non-finite numbers.
     """
-    A = _checked(A, b, x0, M)
+    A, M = _checked(A, b, x0, M)
     n = b.shape[0]
     maxiter = 10 * n if maxiter is None else maxiter
     store = frozenset(store)
     reads = rtol > 0 or atol > 0 or stop is not None or callback is not None
-    precondition = as_operator(M).matvec if M is not None else None
+    precondition = M.matvec if M is not None else None
 
     x = xp.zeros_like(b) if x0 is None else x0.astype(b.dtype, copy=True)
     r = b.copy() if x0 is None else b - A.matvec(x)
@@ -88,6 +88,8 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
     tests = _Tests(rtol, atol, stop, bb if reads else None)
     history = [xp.stack([rr, phi, xp.ones_like(rr)])]
     reason = tests.first(history[0]) if reads else None
+    if reason == "zero right-hand side":  # whatever x0 was
+        x, history = xp.zeros_like(b), [xp.zeros_like(history[0])]
 
     iterates, i = {}, 0
     alive = rr == rr  # on the device: no negative curvature so far
@@ -133,7 +135,8 @@ class _Tests:
         rr, phi, pAp = (float(value) for value in to_host(history[-1]))
         if not all(map(math.isfinite, (rr, phi, pAp, self.b_norm))):
             raise FloatingPointError(
-                f"cg: non-finite numbers at iteration {len(history) - 1} (residual^2 {rr}, p'Ap {pAp}, |b| {self.b_norm})"
+                f"cg: non-finite numbers at iteration {len(history) - 1} "
+                f"(residual^2 {rr}, p'Ap {pAp}, |b| {self.b_norm})"
             )
         self.quadratics.append(phi)
         if pAp <= 0:
@@ -149,7 +152,7 @@ def _info(history, reason, iterations, iterates):
     rows = to_host(xp.stack(history))
     if reason is None:
         reason = "maxiter"
-        if not (rows == rows).all():
+        if not all(map(math.isfinite, rows.ravel().tolist())):
             raise FloatingPointError(f"cg: non-finite numbers within {iterations} iterations")
         if (rows[:, 2] <= 0).any() and rows[-1, 0] > 0:
             reason = "negative curvature"
@@ -164,11 +167,15 @@ def _info(history, reason, iterations, iterates):
 
 
 def _checked(A, b, x0, M):
+    for name, vector in (("b", b), ("x0", x0)):
+        if vector is not None and not is_array(vector):
+            raise TypeError(f"cg: {name} must be an array of the active backend, got {type(vector).__name__}")
     if b.ndim != 1:
         raise ValueError(f"cg: b must be a vector, got shape {b.shape}")
     if b.dtype.kind != "f":
         raise TypeError(f"cg: b must hold floating-point numbers, got {b.dtype}")
-    ours = hasattr(A, "psd")
+    ours = isinstance(A, LinearOperator)
+    A, M = as_operator(A), None if M is None else as_operator(M)
     if ours and not A.psd:
         raise ValueError(f"cg: needs an operator tagged psd, got {A!r}; for indefinite ones use minres")
     for name, operator in (("A", A), ("M", M)):
@@ -176,4 +183,4 @@ def _checked(A, b, x0, M):
             raise ValueError(f"cg: {name} must be {(b.shape[0], b.shape[0])} for b {b.shape}, got {operator.shape}")
     if x0 is not None and x0.shape != b.shape:
         raise ValueError(f"cg: x0 must have b's shape {b.shape}, got {x0.shape}")
-    return as_operator(A)
+    return A, M

@@ -141,7 +141,7 @@ class LinearOperator:
 
     def __repr__(self):
         tag = ", psd" if self.psd else ", symmetric" if self.symmetric else ""
-        return f"{self}  ({self.shape[0]} x {self.shape[1]}{tag})"
+        return f"{self.name}  ({self.shape[0]} x {self.shape[1]}{tag})"
 
 
 # --- leaves ---------------------------------------------------------------------------------------------
@@ -278,6 +278,8 @@ class Scaled(LinearOperator):
 
     def __init__(self, c, A):
         known = isinstance(c, Real)
+        if not known and getattr(c, "shape", None) != ():
+            raise TypeError(f"{A.name}: expected a number to scale by, got {type(c).__name__}; products are A @ v")
         c = float(c) if known else c  # a Python number, so that float32 vectors stay float32
         super().__init__(A.shape, A.dtype, symmetric=A.symmetric, psd=A.psd and known and c >= 0)
         self.c, self.A = c, A
@@ -308,7 +310,7 @@ class Sum(LinearOperator):
             _promoted([term for term in terms if not _is_shift(term)] or terms),
             symmetric=all(term.symmetric for term in terms),
             psd=all(term.psd for term in terms),
-            name=" + ".join(str(term) for term in terms).replace("+ -", "- "),
+            name=" + ".join(term.name for term in terms).replace("+ -", "- "),
         )
         self.terms = terms
 
@@ -324,7 +326,7 @@ class Sum(LinearOperator):
 
 
 class Product(LinearOperator):
-    """A @ B @ ...; a palindrome (each factor the transpose of its mirror image) is symmetric, and psd if its centre is."""
+    """A @ B @ ...; a palindrome (each factor its mirror image's transpose) is symmetric, and psd if its centre is."""
 
     def __init__(self, *factors):
         factors = _flattened(Product, "factors", factors)
@@ -342,6 +344,14 @@ class Product(LinearOperator):
             name=" @ ".join(_bracketed(factor) for factor in factors),
         )
         self.factors = factors
+
+    @property
+    def T(self):
+        """The factors' transposes in reverse order, so that (J @ K).T @ M @ (J @ K) is seen as a palindrome."""
+        if not self.symmetric and not hasattr(self, "_transpose"):
+            self._transpose = Product(*(factor.T for factor in reversed(self.factors)))
+            self._transpose._transpose = self
+        return super().T
 
     def _matvec(self, v):
         return reduce(lambda x, factor: factor.matvec(x), reversed(self.factors), v)
@@ -363,7 +373,7 @@ class BlockDiagonal(LinearOperator):
             _promoted(self.blocks),
             symmetric=all(block.symmetric for block in self.blocks),
             psd=all(block.psd for block in self.blocks),
-            name=f"BlockDiagonal({', '.join(str(block) for block in self.blocks)})",
+            name=f"BlockDiagonal({', '.join(block.name for block in self.blocks)})",
         )
 
     def _pieces(self, v, axis):
@@ -401,7 +411,7 @@ class SliceSum(LinearOperator):
             first.dtype,
             symmetric=all(term.symmetric for term in self.terms),
             psd=all(term.psd for term in self.terms),
-            name=name or str(first),
+            name=name or first.name,
         )
 
     def _matvec(self, v):
@@ -430,9 +440,7 @@ class SliceRows(LinearOperator):
 
 def _flattened(kind, field, operators):
     """A + (B + C) as A + B + C, so that formulas print flat and palindromes are seen."""
-    return tuple(
-        itertools.chain.from_iterable(getattr(A, field) if type(A) is kind else (A,) for A in operators)
-    )
+    return tuple(itertools.chain.from_iterable(getattr(A, field) if type(A) is kind else (A,) for A in operators))
 
 
 def _promoted(operators):
@@ -445,4 +453,4 @@ def _is_shift(A):
 
 
 def _bracketed(A):
-    return f"({A})" if isinstance(A, (Sum, Product, Scaled)) else str(A)
+    return f"({A.name})" if isinstance(A, (Sum, Product, Scaled)) else A.name

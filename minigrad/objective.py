@@ -1,0 +1,174 @@
+"""Objective(net, loss): what every method asks for - value, gradient, the linearized net.
+
+A batch is a sum: losses are means over samples, so value, gradient and J' M J are sums over slices of the batch, each
+with the whole batch's 1/N. The slices run on threads (`backend.parallel`) and are added in a fixed order. `rows`
+bounds a slice's length, so that a gradient's memory stays bounded too.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from .autodiff import Var, linearize, untraced
+from .backend import item, parallel, threads, xp
+from .linalg import SliceRows
+from .linalg.vectors import add_up
+
+WORTH_A_SLICE = 1 << 24  # multiply-adds (rows x parameters) below which a slice costs more than it gains
+
+
+class SlicedJacobian(SliceRows):
+    """The Jacobian of a batch, its slices one above the other; rop, lop and sweep as a Jacobian has them."""
+
+    def __init__(self, parts):
+        super().__init__(parts)
+        rows = itertools.accumulate((part.y_shape[0] for part in self.parts), initial=0)
+        self.slices = [slice(a, b) for a, b in itertools.pairwise(rows)]
+        self.x_shape = self.parts[0].x_shape
+        self.y_shape = (self.slices[-1].stop, *self.parts[0].y_shape[1:])
+
+    def rop(self, v):
+        """R-op: tangents (N, ...) of the outputs for the tangent v (n,) of theta."""
+        return self.matvec(v).reshape(self.y_shape)
+
+    def lop(self, u):
+        """L-op: cotangent (n,) of theta for cotangents u (N, ...) of the outputs."""
+        if u.shape != self.y_shape:
+            raise ValueError(f"L-op: the cotangent must have shape {self.y_shape}, got {u.shape}")
+        return self.rmatvec(u.reshape(-1))
+
+    def sweep(self, u):
+        """(node, cotangent) of every op, slice after slice: raw moments over the batch are sums over what it yields."""
+        for part, rows in zip(self.parts, self.slices, strict=True):
+            yield from part.sweep(u[rows])
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The mean loss of a net over a batch, plus weight_decay / 2 * ||theta||^2.
+
+    net: has `layout` and `apply(theta, x)`. loss: one of minigrad.losses. A batch is (x, t): x (N, ...), t as the
+    loss wants it. rows: at most so many samples are swept at once for a gradient (None: no limit).
+    Non-finite results raise FloatingPointError naming theta, x or the first layer with a non-finite output.
+    """
+
+    net: object
+    loss: object
+    weight_decay: float = 0.0
+    rows: int | None = 1024
+
+    def __post_init__(self):
+        if not self.weight_decay >= 0:
+            raise ValueError(f"Objective: weight_decay must not be negative, got {self.weight_decay}")
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"Objective: rows must be at least 1, got {self.rows}")
+
+    @property
+    def layout(self):
+        """The net's layout of theta."""
+        return self.net.layout
+
+    def value(self, theta, batch):
+        """The objective, a number; for a traced theta a traced value, to be differentiated as often as you like."""
+        x, t = self._checked(theta, batch)
+        if type(theta) is Var:
+            value = self._slice_value(theta, x, t, slice(None), x.shape[0])
+            return value + self._decay(theta) if self.weight_decay else value
+        n = x.shape[0]
+        parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self._slices(theta, n, self.rows))
+        return self._finite(sum(parts[1:], parts[0]) + self._decay(theta), theta, x)
+
+    def value_and_grad(self, theta, batch):
+        """(value, gradient (n,)) by one sweep each way a slice; the loss's own gradient is the cotangent of r."""
+        x, t = self._checked(theta, batch)
+        n = x.shape[0]
+
+        def one_slice(rows):
+            r, J = linearize(lambda theta: self.net.apply(theta, x[rows]), theta)
+            self._check_targets(r, t[rows])
+            return self.loss.value(r, t[rows], n), J.lop(self.loss.gradient(r, t[rows], n))
+
+        values, gradients = zip(*parallel(one_slice, self._slices(theta, n, self.rows)), strict=True)
+        g = add_up(gradients)
+        if self.weight_decay:
+            g = g + self.weight_decay * theta
+        value = sum(values[1:], values[0])
+        if type(theta) is Var:
+            return value + self._decay(theta), g
+        return self._finite(value + self._decay(theta), theta, x), g
+
+    def linearize(self, theta, x):
+        """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
+        self._check_input(theta, x)
+        slices = self._slices(theta, x.shape[0], None)
+        pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
+        if len(pairs) == 1:
+            return pairs[0]
+        outputs, parts = zip(*pairs, strict=True)
+        return xp.concatenate(outputs), SlicedJacobian(parts)
+
+    def predict(self, theta, x):
+        """y = sigma(r), (N, ...): the output distribution's parameters."""
+        self._check_input(theta, x)
+        slices = self._slices(theta, x.shape[0], self.rows)
+        return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
+
+    # -- slices ------------------------------------------------------------------------------------------
+
+    def _slices(self, theta, n, limit):
+        """Slices of n rows: as many as threads if the work is worth it, more if `limit` rows are exceeded."""
+        if type(theta) is Var:
+            return [slice(None)]
+        count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
+        if limit is not None and n > limit * count:
+            count *= math.ceil(n / (limit * count))
+        edges = [n * i // count for i in range(count + 1)]
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def _slice_value(self, theta, x, t, rows, n):
+        r = self.net.apply(theta, x[rows])
+        self._check_targets(r, t[rows])
+        return self.loss.value(r, t[rows], n)
+
+    def _decay(self, theta):
+        return 0.5 * self.weight_decay * (theta @ theta) if self.weight_decay else 0.0
+
+    # -- checks ------------------------------------------------------------------------------------------
+
+    def _checked(self, theta, batch):
+        if not isinstance(batch, tuple) or len(batch) != 2:
+            raise TypeError(f"a batch is a pair (x, t), got {type(batch).__name__}")
+        x, t = batch
+        self._check_input(theta, x)
+        if len(t) != len(x):
+            raise ValueError(f"a batch needs one target a sample, got {len(x)} inputs and {len(t)} targets")
+        return x, t
+
+    def _check_input(self, theta, x):
+        self.layout.check(untraced(theta))
+        if x.ndim < 1 or x.shape[0] == 0:
+            raise ValueError(f"empty batch: x has shape {x.shape}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
+
+    def _check_targets(self, r, t):
+        self.loss.check(r.shape, t)
+
+    def _finite(self, value, theta, x):
+        value = item(value)
+        if not math.isfinite(value):
+            self.diagnose(theta, x)
+            raise FloatingPointError(f"the objective is {value}; parameters, inputs and outputs are finite")
+        return value
+
+    def diagnose(self, theta, x):
+        """Where do numbers stop being finite? FloatingPointError names theta's parameter, x, or the first op."""
+        bad = xp.flatnonzero(~xp.isfinite(theta))
+        if bad.size:
+            owner = self.layout.owner(item(bad[0]))
+            raise FloatingPointError(f"theta is not finite: {bad.size} of {theta.size} numbers, first in {owner!r}")
+        finite = xp.isfinite(x)
+        if not item(finite.all()):
+            row = item(xp.argmin(finite.reshape(x.shape[0], -1).all(axis=1)))
+            raise FloatingPointError(f"x is not finite, first in sample {row}")
+        linearize(lambda theta: self.net.apply(theta, x), theta, check_finite=True)
