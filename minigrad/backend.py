@@ -73,7 +73,7 @@ def check_name(kind, given, known):
     """Raise ValueError unless `given` is one of the names `known`; the message offers the nearest."""
     if given not in known:
         near = difflib.get_close_matches(str(given), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"unknown {kind} {given!r}{hint} Known: {', '.join(known)}")
 
 
@@ -88,6 +88,11 @@ def asarray(x, dtype=None):
 def is_array(x):
     """Is `x` an array of the active backend?"""
     return isinstance(x, xp.ndarray)
+
+
+def stack(arrays, axis=0):
+    """`xp.stack`, of traced values too: NumPy's function asks them how, CuPy's does not."""
+    return (xp if all(map(is_array, arrays)) else np).stack(arrays, axis=axis)
 
 
 class Counter:

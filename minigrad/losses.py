@@ -16,6 +16,7 @@ eq. 9-11). A network that ends in a sigmoid of its own, under Gaussian, is no ma
 output.
 """
 
+import sys
 from dataclasses import dataclass
 
 from .autodiff import ops, untraced
@@ -49,6 +50,7 @@ class Gaussian:
     def __post_init__(self):
         if not self.beta > 0:
             raise ValueError(f"Gaussian: beta must be positive, got {self.beta}")
+        object.__setattr__(self, "beta", float(self.beta))  # beside a NumPy float64, float32 would not stay float32
 
     def value(self, r, t, n=None):
         """The mean loss. Differentiable in r."""
@@ -83,7 +85,7 @@ class Gaussian:
 
     def check(self, r_shape, t):
         """Raise unless t has r's shape and is finite."""
-        largest = float(xp.finfo(t.dtype).max) if t.dtype.kind == "f" else 0.0
+        largest = sys.float_info.max
         _check_targets("Gaussian", r_shape, t, -largest, largest, "finite")
 
 
@@ -136,7 +138,7 @@ class Categorical:
     def value(self, r, t, n=None):
         """The mean of logsumexp(r) - r_t. Differentiable in r."""
         chosen = ops.take_along_axis(r, t.reshape(-1, 1), 1)
-        return (ops.sum(ops.logsumexp(r, axis=1)) - ops.sum(chosen)) * (1.0 / _count(r, n))
+        return ops.sum(ops.logsumexp(r, axis=1, keepdims=True) - chosen) * (1.0 / _count(r, n))
 
     def gradient(self, r, t, n=None):
         """(softmax(r) - one-hot(t)) / n, (N, O)."""
@@ -172,7 +174,7 @@ class Categorical:
 
     def sample(self, r, rng):
         """Labels (N,) drawn from the model, by inverting the cumulative distribution."""
-        below = xp.cumsum(ops.softmax(r), axis=1) < uniform(rng, (r.shape[0], 1), r.dtype)
+        below = xp.cumsum(ops.softmax(r), axis=1) <= uniform(rng, (r.shape[0], 1), r.dtype)
         return xp.minimum(below.sum(axis=1), r.shape[1] - 1)  # rounding may leave the last sum just under 1
 
     def check(self, r_shape, t):

@@ -5,12 +5,13 @@ with the whole batch's 1/N. The slices run on threads (`backend.parallel`) and a
 bounds a slice's length, so that a gradient's memory stays bounded too.
 """
 
+import cmath
 import itertools
 import math
 from dataclasses import dataclass
 
 from .autodiff import Var, linearize, untraced
-from .backend import item, parallel, threads, xp
+from .backend import is_array, item, parallel, threads, xp
 from .linalg import SliceRows
 from .linalg.vectors import add_up
 
@@ -60,6 +61,7 @@ class Objective:
     def __post_init__(self):
         if not self.weight_decay >= 0:
             raise ValueError(f"Objective: weight_decay must not be negative, got {self.weight_decay}")
+        object.__setattr__(self, "weight_decay", float(self.weight_decay))  # float32 beside it stays float32
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"Objective: rows must be at least 1, got {self.rows}")
 
@@ -70,7 +72,7 @@ class Objective:
 
     def value(self, theta, batch):
         """The objective, a number; for a traced theta a traced value, to be differentiated as often as you like."""
-        x, t = self._checked(theta, batch)
+        x, t = self.checked(theta, batch)
         if type(theta) is Var:
             value = self._slice_value(theta, x, t, slice(None), x.shape[0])
             return value + self._decay(theta) if self.weight_decay else value
@@ -80,7 +82,7 @@ class Objective:
 
     def value_and_grad(self, theta, batch):
         """(value, gradient (n,)) by one sweep each way a slice; the loss's own gradient is the cotangent of r."""
-        x, t = self._checked(theta, batch)
+        x, t = self.checked(theta, batch)
         n = x.shape[0]
 
         def one_slice(rows):
@@ -120,8 +122,8 @@ class Objective:
         if type(theta) is Var:
             return [slice(None)]
         count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
-        if limit is not None and n > limit * count:
-            count *= math.ceil(n / (limit * count))
+        if limit is not None:
+            count = min(n, count * math.ceil(n / (limit * count)))
         edges = [n * i // count for i in range(count + 1)]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
@@ -135,7 +137,8 @@ class Objective:
 
     # -- checks ------------------------------------------------------------------------------------------
 
-    def _checked(self, theta, batch):
+    def checked(self, theta, batch):
+        """The batch (x, t), or an error that names what is wrong with it or with theta."""
         if not isinstance(batch, tuple) or len(batch) != 2:
             raise TypeError(f"a batch is a pair (x, t), got {type(batch).__name__}")
         x, t = batch
@@ -146,6 +149,8 @@ class Objective:
 
     def _check_input(self, theta, x):
         self.layout.check(untraced(theta))
+        if not is_array(untraced(x)):
+            raise TypeError(f"x must be an array of the active backend, got {type(x).__name__}")
         if x.ndim < 1 or x.shape[0] == 0:
             raise ValueError(f"empty batch: x has shape {x.shape}")
         if x.dtype.kind != "f":
@@ -156,7 +161,7 @@ class Objective:
 
     def _finite(self, value, theta, x):
         value = item(value)
-        if not math.isfinite(value):
+        if not cmath.isfinite(value):  # complex when a check takes a complex step in theta
             self.diagnose(theta, x)
             raise FloatingPointError(f"the objective is {value}; parameters, inputs and outputs are finite")
         return value

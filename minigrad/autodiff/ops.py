@@ -112,7 +112,11 @@ def _(y, x, p):
     return spread(p * x ** (p - 1), x, y)
 
 
-power.linear(1)(lambda y, x, p: spread(y * log(x), p, y))
+@power.linear(1)
+def _(y, x, p):
+    log_x = math.log(x) if isinstance(x, (int, float)) else log(x)  # a Python number has no say in the precision
+    return spread(y * log_x, p, y)
+
 
 # --- smooth elementwise functions -----------------------------------------------------------------------
 
@@ -222,7 +226,7 @@ def relu(x):
     return xp.maximum(x, 0) if x.dtype.kind == "f" else x * (x.real > 0)
 
 
-relu.linear(0)(lambda y, x: diagonal(_mask(untraced(x).real > 0, y)))
+relu.linear(0)(lambda y, x: diagonal((untraced(x).real > 0).astype(untraced(y).real.dtype)))
 
 
 @primitive
@@ -426,7 +430,7 @@ def pad(x, widths):
 @primitive
 def _sum(x, *, axis, keepdims):
     """the sum over axes"""
-    return xp.sum(x, axis=axis, keepdims=keepdims)
+    return x.sum(axis=axis, keepdims=keepdims)
 
 
 @_sum.linear(0)
@@ -538,7 +542,7 @@ def _logsumexp(x, *, axis, keepdims):
 @_logsumexp.linear(0)
 def _(y, x, *, axis, keepdims):
     kept = _kept(x.shape, axis)
-    p = exp(x - reshape(y, kept))
+    p = _softmax(x, axis=axis)  # exp(x - y) would lose digits where x is large
     return Linear(
         rop=lambda v: _sum(p * v, axis=axis, keepdims=keepdims),
         lop=lambda u: p * reshape(u, kept),
@@ -620,29 +624,34 @@ def _affine(h, W, *, name):
 @_affine.linear(0)
 def _(a, h, W, *, name):
     weights = W[:-1]
-    return Linear(lambda v: matmul(v, weights), lambda u: matmul(u, weights.T))
+    return Linear(lambda v: v @ weights, lambda u: u @ weights.T)
 
 
 @_affine.linear(1)
 def _(a, h, W, *, name):
-    rows = reshape(h, (-1, h.shape[-1]))  # every leading axis holds rows that share W
+    rows = _rows(h)
 
     def rop(V):
         return _affine(h, V, name=name)
 
     def lop(u):
-        u = reshape(u, (-1, u.shape[-1]))
+        u = _rows(u)
         if type(u) is Var or type(rows) is Var:
             return concatenate([rows.T @ u, sum(u, axis=0, keepdims=True)])
         return into(u, xp.empty(W.shape, u.dtype))
 
     def into(u, out):
-        u = reshape(u, (-1, u.shape[-1]))
+        u = _rows(u)
         xp.matmul(rows.T, u, out=out[:-1])
-        xp.sum(u, axis=0, out=out[-1])
+        u.sum(axis=0, out=out[-1])
         return out
 
     return Linear(rop, lop, None if type(h) is Var else into, factor=h)
+
+
+def _rows(h):
+    """h as a matrix: every leading axis holds rows that share W."""
+    return h if h.ndim == 2 else reshape(h, (-1, h.shape[-1]))
 
 
 def affine(h, W, name=None):

@@ -105,11 +105,14 @@ class Tape:
         if self.check_finite and not item(xp.isfinite(untraced(y)).all()):
             raise FloatingPointError(f"non-finite value out of {_described(op, args, params)}")
         self.nested = self.nested or type(y) is Var
-        mine = [(i, arg.index) for i, arg in enumerate(args) if type(arg) is Var and arg.tape is self]
-        inputs = tuple((index, op.rule(i, y, values, params)) for i, index in mine)
-        places = dict(mine)
-        operands = tuple(places.get(i, _shape(arg)) for i, arg in enumerate(args))
-        span = _span(params) if op is view and inputs[0][0] == 0 else None
+        inputs, operands = [], []
+        for i, arg in enumerate(args):
+            if type(arg) is Var and arg.tape is self:
+                inputs.append((arg.index, op.rule(i, y, values, params)))
+                operands.append(arg.index)
+            else:
+                operands.append(_shape(arg))
+        span = _span(params) if op is view and operands[0] == 0 else None
         node = Node(op, len(self.nodes) + 1, inputs, operands, _shape(y), params.get("name"), span)
         self.nodes.append(node)
         return Var(y, self, node.out)
@@ -130,13 +133,23 @@ class Primitive:
             if type(arg) is Var and (tape is None or arg.tape.level > tape.level):
                 tape = arg.tape
         if tape is None:
-            try:
-                return self.value(*args, **params)
-            except (ValueError, IndexError, TypeError) as error:
-                kind = next(k for k in (ValueError, IndexError, TypeError) if isinstance(error, k))
-                raise kind(f"{_described(self, args, params)}: {error}") from error
+            return self._evaluate(args, params)
         values = [arg.value if type(arg) is Var and arg.tape is tape else arg for arg in args]
-        return tape.record(self, self(*values, **params), values, args, params)
+        evaluate = self._evaluate
+        for value in values:
+            if type(value) is Var:  # traced by an outer tape, too: it records the same operation
+                evaluate = self._again
+        return tape.record(self, evaluate(values, params), values, args, params)
+
+    def _again(self, args, params):
+        return self(*args, **params)
+
+    def _evaluate(self, args, params):
+        try:
+            return self.value(*args, **params)
+        except (ValueError, IndexError, TypeError) as error:
+            kind = next(k for k in (ValueError, IndexError, TypeError) if isinstance(error, k))
+            raise kind(f"{_described(self, args, params)}: {error}") from error
 
     def linear(self, *positions):
         """Register rule(y, *args, **params) -> Linear for these arguments; no position means all: rule(i, y, ...)."""
@@ -187,11 +200,14 @@ class Jacobian(LinearOperator):
                 nodes.append(node)
                 needed.update(i for i, _ in node.inputs)
         self.nodes = nodes[::-1]
-        self._last_use = {i: node.out for node in self.nodes for i, _ in node.inputs}
         self._views = {node.out: node for node in self.nodes if node.span is not None}
         spans = sorted(node.span for node in self._views.values())
         self._disjoint = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
         self._covering = self._disjoint and sum(stop - start for start, stop in spans) == x.size
+
+    @functools.cached_property
+    def _last_use(self):
+        return {i: node.out for node in self.nodes for i, _ in node.inputs}
 
     def _matvec(self, v):
         return self.rop(v.reshape(self.x_shape)).reshape(-1)
@@ -350,7 +366,7 @@ def _(y, x, *, start, shape, name):
 @primitive
 def assemble(*pieces, spans, size):
     """The vector of `size` zeros with each piece, raveled, added at its span (start, stop): the adjoint of views."""
-    out = xp.zeros(size, pieces[0].dtype)
+    out = xp.zeros(size, xp.result_type(*(piece.dtype for piece in pieces)))
     for (start, stop), piece in zip(spans, pieces, strict=True):
         out[start:stop] += piece.reshape(-1)
     return out

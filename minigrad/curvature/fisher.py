@@ -28,7 +28,7 @@ def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1):
     """
     check_name("Fisher kind", kind, KINDS)
     loss = objective.loss
-    x, t = data if kind == "empirical" else (data, None)
+    x, t = objective.checked(theta, data) if kind == "empirical" else (data, None)
     r, J = objective.linearize(theta, x)
     n = r.shape[0]
     if kind == "exact":

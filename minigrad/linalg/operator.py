@@ -15,7 +15,7 @@ import itertools
 from functools import reduce
 from numbers import Real
 
-from ..backend import parallel, xp
+from ..backend import is_array, parallel, stack, xp
 from .vectors import add_up
 
 
@@ -78,7 +78,8 @@ class LinearOperator:
         self.products += V.shape[1]
         if V.shape[1] == 0:
             return xp.zeros((shape[0], 0), self.dtype)
-        return xp.stack([product(xp.ascontiguousarray(v)) for v in V.T], axis=1)
+        rows = xp.ascontiguousarray(V.T) if is_array(V) else V.T
+        return stack([product(v) for v in rows], axis=1)
 
     def dense(self):
         """The matrix (m, n) itself, for small operators and tests."""
@@ -449,7 +450,7 @@ def _promoted(operators):
 
 def _is_shift(A):
     """Is A a multiple of I? Its products keep the operand's dtype, so it has no say in a sum's."""
-    return isinstance(A, Identity) or (isinstance(A, Scaled) and isinstance(A.A, Identity))
+    return isinstance(A, Identity) or (isinstance(A, Scaled) and _is_shift(A.A))
 
 
 def _bracketed(A):

@@ -27,7 +27,7 @@ def advance(x, r, p, Ap, alpha):
         r[block] -= alpha * Ap[block]
         return xp.dot(r[block], r[block])
 
-    return reduce(operator.add, _over(x.shape[0], work))
+    return reduce(operator.add, over_blocks(x.shape[0], work))
 
 
 def combine(p, z, beta):
@@ -37,7 +37,7 @@ def combine(p, z, beta):
         p[block] *= beta
         p[block] += z[block]
 
-    _over(p.shape[0], work)
+    over_blocks(p.shape[0], work)
 
 
 def add_up(vectors):
@@ -51,12 +51,12 @@ def add_up(vectors):
             total[block] += vector[block]
 
     if len(vectors) > 1:
-        _over(total.shape[0], work)
+        over_blocks(total.shape[0], work)
     return total
 
 
-def _over(size, work):
-    """[work(block) for all blocks of `size` elements], in order of the blocks."""
+def over_blocks(size, work):
+    """[work(block) for all blocks of `size` elements], in order of the blocks; `work` runs on threads if it pays."""
     if name() != "numpy":
         return [work(slice(0, size))]
     count = max(1, min(threads(), size // _WORTH_A_THREAD))

@@ -7,9 +7,8 @@ slice of the gradient.
 
 import math
 
-from ..autodiff import Var
+from ..autodiff import Var, ops
 from ..autodiff.tape import view
-from ..backend import xp
 
 
 class Layout:
@@ -52,7 +51,7 @@ class Layout:
         for name, shape in self.shapes.items():
             if parameters[name].shape != shape:
                 raise ValueError(f"layout: {name!r} must have shape {shape}, got {parameters[name].shape}")
-        return xp.concatenate([parameters[name].reshape(-1) for name in self.shapes])
+        return ops.concatenate([parameters[name].reshape(-1) for name in self.shapes])
 
     def owner(self, i):
         """The name of the parameter to which theta[i] belongs."""

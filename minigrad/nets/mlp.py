@@ -6,6 +6,7 @@ output activation, which belongs to the loss. Nets own no parameters and no stat
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 from ..autodiff import ops
 from ..backend import check_name, xp
@@ -28,7 +29,7 @@ class MLP:
     initializer: object
 
     def __post_init__(self):
-        if len(self.sizes) < 2 or any(not isinstance(n, int) or n < 1 for n in self.sizes):
+        if len(self.sizes) < 2 or any(not isinstance(n, Integral) or n < 1 for n in self.sizes):
             raise ValueError(f"mlp: sizes must be at least two positive whole numbers, got {list(self.sizes)}")
         for activation in self.activations:
             check_name("activation", activation, tuple(ACTIVATIONS))
@@ -67,7 +68,7 @@ def mlp(sizes, activation="tanh", output="linear", init=None):
     count = len(sizes) - 1
     return MLP(
         tuple(sizes),
-        (activation,) * (count - 1) + (output,) * (count > 0),
+        (activation,) * (count - 1) + (output,),
         tuple(f"layer{i}" for i in range(count)),
         init or Glorot(),
     )
