@@ -101,7 +101,7 @@ class Objective:
 
     def linearize(self, theta, x):
         """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
-        self._check_input(theta, x)
+        x = self._input(theta, x)
         slices = self._slices(theta, x.shape[0], None)
         pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
         if len(pairs) == 1:
@@ -111,7 +111,7 @@ class Objective:
 
     def predict(self, theta, x):
         """y = sigma(r), (N, ...): the output distribution's parameters."""
-        self._check_input(theta, x)
+        x = self._input(theta, x)
         slices = self._slices(theta, x.shape[0], self.rows)
         return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
 
@@ -142,12 +142,12 @@ class Objective:
         if not isinstance(batch, tuple) or len(batch) != 2:
             raise TypeError(f"a batch is a pair (x, t), got {type(batch).__name__}")
         x, t = batch
-        self._check_input(theta, x)
+        rows = self._input(theta, x)
         if len(t) != len(x):
             raise ValueError(f"a batch needs one target a sample, got {len(x)} inputs and {len(t)} targets")
-        return x, t
+        return rows, rows if t is x else _follow(theta, t)
 
-    def _check_input(self, theta, x):
+    def _input(self, theta, x):
         self.layout.check(untraced(theta))
         if not is_array(untraced(x)):
             raise TypeError(f"x must be an array of the active backend, got {type(x).__name__}")
@@ -155,6 +155,7 @@ class Objective:
             raise ValueError(f"empty batch: x has shape {x.shape}")
         if x.dtype.kind != "f":
             raise TypeError(f"x must hold floating-point numbers, got {x.dtype}")
+        return _follow(theta, x)
 
     def _check_targets(self, r, t):
         self.loss.check(r.shape, t)
@@ -177,3 +178,9 @@ class Objective:
             row = item(xp.argmin(finite.reshape(x.shape[0], -1).all(axis=1)))
             raise FloatingPointError(f"x is not finite, first in sample {row}")
         linearize(lambda theta: self.net.apply(theta, x), theta, check_finite=True)
+
+
+def _follow(theta, x):
+    """x in theta's precision: float64 data must not turn a float32 net into a slow float64 one."""
+    both_real = getattr(x, "dtype", theta.dtype).kind == "f" == theta.dtype.kind
+    return x.astype(theta.dtype, copy=False) if both_real and x.dtype != theta.dtype else x

@@ -466,3 +466,17 @@ def test_the_device_does_the_same(net, loss):
         found = everything()
     for a, b in zip(found, expected):
         close(a, b)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_dtype_follows_theta(kind):
+    """Data of another precision is converted, so nothing of a float32 net is computed in float64, nor the reverse."""
+    rng = np.random.default_rng(0)
+    net = mlp([3, 4, 2])
+    theta = net.init(rng, kind)
+    other = {"float32": "float64", "float64": "float32"}[kind]
+    x, t = dev(rng.random((5, 3)), other), dev(rng.random((5, 2)), other)
+    objective = Objective(net, Gaussian())
+    r, J = objective.linearize(theta, x)
+    assert r.dtype == J.rop(theta).dtype == objective.value_and_grad(theta, (x, t))[1].dtype == np.dtype(kind)
+    assert objective.predict(theta, x).dtype == np.dtype(kind)
