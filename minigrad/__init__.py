@@ -1,8 +1,21 @@
 """minigrad: natural-gradient and second-order training, from scratch in NumPy and CuPy."""
 
-from . import autodiff, backend, curvature, data, linalg, losses, nets
+from . import autodiff, backend, curvature, data, linalg, losses, nets, optimizers
 from .backend import use
 from .objective import Objective
+from .training import fit
 
 __version__ = "0.1.0"
-__all__ = ["Objective", "autodiff", "backend", "curvature", "data", "linalg", "losses", "nets", "use"]
+__all__ = [
+    "Objective",
+    "fit",
+    "use",
+    "autodiff",
+    "backend",
+    "curvature",
+    "data",
+    "linalg",
+    "losses",
+    "nets",
+    "optimizers",
+]

@@ -154,10 +154,13 @@ class _Delegate(types.ModuleType):
             raise AttributeError(name)
         value = getattr(self._module, name)
         if isinstance(value, types.ModuleType):
-            return _Delegate(f"{self.__name__}.{name}", value)
-        if isinstance(value, np.ufunc):
-            return _Kernel(value)
-        return value if isinstance(value, type) or not callable(value) else _on_device(value)
+            value = _Delegate(f"{self.__name__}.{name}", value)
+        elif isinstance(value, np.ufunc):
+            value = _Kernel(value)
+        elif callable(value) and not isinstance(value, type):
+            value = _on_device(value)
+        setattr(self, name, value)
+        return value
 
 
 class _Generator:

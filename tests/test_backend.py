@@ -41,7 +41,7 @@ def test_use_switches_everything_and_back():
         assert backend.name() == "cupy" and repr(xp) == "<xp: cupy>"
         assert xp.ndarray is DeviceArray and xp.exp is not exp
         assert backend.is_array(dev([1.0])) and not backend.is_array(np.ones(1))
-        assert xp.zeros is xp.zeros  # looked up once
+        assert vars(xp)["exp"] is xp.exp  # looked up once
         backend.use("numpy")
         assert backend.name() == "numpy" and xp.exp is np.exp and xp.ndarray is np.ndarray
         backend.use("cupy")

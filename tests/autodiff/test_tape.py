@@ -406,7 +406,7 @@ def test_gradients_through_views(f, device):
 
 
 @host_only
-def test_cotangents_are_written_in_their_place():
+def test_cotangents_are_written_in_their_place(monkeypatch):
     """Matrix products of layers land in slices of one vector: no copy, no zeros first."""
     _, J = linearize(_layers, dev(np.linspace(-1.0, 1.2, 12)))
     written = []
@@ -415,6 +415,7 @@ def test_cotangents_are_written_in_their_place():
             if linear.into is not None:
                 into = linear.into
                 linear.into = lambda u, out, into=into: written.append(out) or into(u, out)
+    monkeypatch.setattr(xp, "zeros", lambda *shape: pytest.fail("nothing needs to be zero first"))
     g = J.lop(np.ones((2, 2)))
     assert [np.shares_memory(out, g) for out in written] == [True, True]
     assert [out.shape for out in written] == [(3, 2), (3, 2)]

@@ -1,0 +1,97 @@
+"""The yardstick: the bare matrix products that a work's mathematics needs, into preallocated outputs.
+
+Forward, one product a layer. Backward (L-op), the weight gradient of every layer and the input cotangent of all
+but the first. R-op, `dh @ W` for all but the first layer and `h @ V` for every layer. Weights and weight gradients
+are views of flat vectors, transposes are views that BLAS reads as they lie, and nothing elementwise is done.
+"""
+
+from . import works
+from .peers import Peer
+
+
+def forward(h, w):
+    return [(h[i], w[i], h[i + 1]) for i in range(len(w))]
+
+
+def backward(h, w, u, gradient):
+    products = []
+    for i in reversed(range(len(w))):
+        products.append((h[i].T, u[i + 1], gradient[i]))
+        if i > 0:
+            products.append((u[i + 1], w[i].T, u[i]))
+    return products
+
+
+def rop(h, w, v, dh, hv):
+    products = []
+    for i in range(len(w)):
+        if i > 0:
+            products.append((dh[i], w[i], dh[i + 1]))
+        products.append((h[i], v[i], hv[i + 1]))
+    return products
+
+
+def products(work, problem, xp):
+    """The list of (left, right, out) of a work, in the order of the computation."""
+    rng = xp.random.default_rng(0)
+    weights = lambda flat: [layer[:-1] for layer in work.layers(flat)]
+    arrays = lambda: [rng.standard_normal((work.n, size), dtype=xp.float32) for size in work.sizes]
+    theta, tangent = xp.asarray(problem.theta), xp.asarray(problem.v)
+    h, w, u, gradient = arrays(), weights(theta), arrays(), weights(xp.empty_like(theta))
+    h[0][...] = xp.asarray(problem.x)
+    if work.kind == "gradient":
+        return forward(h, w) + backward(h, w, u, gradient)
+    product = rop(h, w, weights(tangent), arrays(), arrays()) + backward(h, w, u, gradient)
+    if work.kind == "products":
+        return product
+    if work.kind == "product":
+        return forward(h, w) + product
+    return forward(h, w) + backward(h, w, u, gradient) + works.CG_ITERATIONS * product
+
+
+def flops(work):
+    """Multiplications and additions of a work's products."""
+    pairs = list(zip(work.sizes, work.sizes[1:]))
+    layers, first = sum(m * n for m, n in pairs), pairs[0][0] * pairs[0][1]
+    forward, backward, rop = layers, 2 * layers - first, 2 * layers - first
+    times = {
+        "gradient": forward + backward,
+        "product": forward + rop + backward,
+        "products": rop + backward,
+        "step": forward + backward + works.CG_ITERATIONS * (rop + backward),
+    }
+    return 2 * work.n * times[work.kind]
+
+
+class Bare(Peer):
+    """Does the products of a work and answers nothing."""
+
+    title = "bare products"
+    distributions = ("numpy",)
+
+    def __init__(self, backend):
+        super().__init__(backend)
+        if backend == "cupy":
+            import cupy as xp
+        else:
+            import numpy as xp
+        self.xp = xp
+
+    def does(self, work):
+        return not work.memory
+
+    def sync(self):
+        if self.backend == "cupy":
+            self.xp.cuda.Device().synchronize()
+
+    def prepare(self, work, problem):
+        steps, matmul = products(work, problem, self.xp), self.xp.matmul
+
+        def run():
+            for a, b, out in steps:
+                matmul(a, b, out=out)
+
+        return run
+
+    def answer(self, result):
+        return None

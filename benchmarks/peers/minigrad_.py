@@ -1,0 +1,67 @@
+"""minigrad."""
+
+import minigrad
+from minigrad.curvature import fisher
+from minigrad.linalg import cg, identity
+from minigrad.losses import Bernoulli, Categorical
+from minigrad.nets import mlp
+
+from ..works import CG_ITERATIONS, DAMPING
+from . import Peer
+
+
+class Minigrad(Peer):
+    title = "minigrad"
+    distributions = ("numpy",)
+
+    def __init__(self, backend):
+        super().__init__(backend)
+        minigrad.use(backend)
+
+    def setup(self, work, problem):
+        """The Gauss-Newton matrix of these losses is their exact Fisher information."""
+        net = mlp(list(work.sizes), activation=work.activation)
+        objective = minigrad.Objective(net, Bernoulli() if work.loss == "bernoulli" else Categorical())
+        xp = minigrad.backend.xp
+        theta, x, t, v = (xp.asarray(a) for a in (problem.theta, problem.x, problem.t, problem.v))
+        return objective, theta, x, t, v
+
+    def gradient(self, work, problem):
+        objective, theta, x, t, _ = self.setup(work, problem)
+        return lambda: objective.value_and_grad(theta, (x, t))
+
+    def product(self, work, problem):
+        objective, theta, x, _, v = self.setup(work, problem)
+        return lambda: (None, fisher(objective, theta, x, kind="exact") @ v)
+
+    def products(self, work, problem):
+        objective, theta, x, _, v = self.setup(work, problem)
+        G = fisher(objective, theta, x, kind="exact")
+        return lambda: (None, G @ v)
+
+    def step(self, work, problem):
+        objective, theta, x, t, _ = self.setup(work, problem)
+
+        def run():
+            loss, g = objective.value_and_grad(theta, (x, t))
+            G = fisher(objective, theta, x, kind="exact") + DAMPING * identity(theta.size)
+            d, _ = cg(G, -g, rtol=0.0, atol=0.0, maxiter=CG_ITERATIONS)
+            return loss, d
+
+        return run
+
+    def sync(self):
+        minigrad.backend.sync()
+
+    def answer(self, result):
+        loss, vector = result
+        return None if loss is None else float(loss), minigrad.backend.to_host(vector)
+
+    def device_peak(self, run):
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        before = pool.used_bytes()
+        run()
+        return pool.total_bytes() - before

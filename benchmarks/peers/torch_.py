@@ -1,0 +1,126 @@
+"""PyTorch, eager: autograd for gradients; dual numbers, or torch.func.linearize, with a vjp for products."""
+
+import numpy as np
+import torch
+import torch.autograd.forward_ad as duals
+import torch.nn.functional as F
+
+from . import Peer, conjugate_gradients
+
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
+
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
+
+
+def outputs(work, x, params):
+    """The net; params are [W, b, W, b, ...]."""
+    act, h = ACTIVATIONS[work.activation], x
+    for i in range(0, len(params), 2):
+        a = torch.addmm(params[i + 1], h, params[i])
+        h = act(a) if i + 2 < len(params) else a
+    return h
+
+
+def loss_of(work, r, t):
+    if work.loss == "bernoulli":
+        return F.binary_cross_entropy_with_logits(r, t, reduction="sum") / work.n
+    return F.cross_entropy(r, t)
+
+
+def metric(work, r):
+    """The Hessian of the loss in the outputs r, as a function of a tangent."""
+    with torch.no_grad():
+        if work.loss == "bernoulli":
+            y = torch.sigmoid(r)
+            m = y * (1 - y) / work.n
+            return lambda u: m * u
+        p = torch.softmax(r, 1)
+        return lambda u: p * (u - (p * u).sum(1, keepdim=True)) / work.n
+
+
+class Torch(Peer):
+    title = "PyTorch"
+    distributions = ("torch",)
+
+    def __init__(self, backend):
+        super().__init__(backend)
+        self.device = "cuda" if backend == "cupy" else "cpu"
+
+    def setup(self, work, problem):
+        x, t = (torch.as_tensor(a, device=self.device) for a in (problem.x, problem.t))
+        params = [p.requires_grad_() for p in self.split(work, problem.theta)]
+        return params, x, t, self.split(work, problem.v)
+
+    def split(self, work, flat):
+        flat = torch.as_tensor(flat, device=self.device)
+        return [part.clone() for layer in work.layers(flat) for part in (layer[:-1], layer[-1])]
+
+    def gradient(self, work, problem):
+        params, x, t, _ = self.setup(work, problem)
+
+        def run():
+            loss = loss_of(work, outputs(work, x, params), t)
+            return loss, torch.autograd.grad(loss, params)
+
+        return run
+
+    def product(self, work, problem):
+        """One forward pass carries the tangents and records the graph for the backward pass."""
+        params, x, _, v = self.setup(work, problem)
+
+        def run():
+            with duals.dual_level():
+                r, dr = duals.unpack_dual(outputs(work, x, [duals.make_dual(p, d) for p, d in zip(params, v)]))
+            return None, torch.autograd.grad(r, params, metric(work, r)(dr.detach()))
+
+        return run
+
+    def linearize(self, work, params, x):
+        """Outputs, and the Gauss-Newton product at params on lists."""
+        r, jvp = torch.func.linearize(lambda *p: outputs(work, x, p), *(p.detach() for p in params))
+        r = outputs(work, x, params)
+        m = metric(work, r)
+        return r, lambda v: torch.autograd.grad(r, params, m(jvp(*v)), retain_graph=True)
+
+    def products(self, work, problem):
+        params, x, _, v = self.setup(work, problem)
+        _, product = self.linearize(work, params, x)
+        return lambda: (None, product(v))
+
+    def step(self, work, problem):
+        params, x, t, _ = self.setup(work, problem)
+
+        def run():
+            r, product = self.linearize(work, params, x)
+            loss = loss_of(work, r, t)
+            return loss, self.solve(product, torch.autograd.grad(loss, params, retain_graph=True))
+
+        return run
+
+    @torch.no_grad()
+    def solve(self, product, gradient):
+        axpy = lambda a, x, y: y.add_(x, alpha=a) if isinstance(a, float) else y.addcmul_(x, a)
+        dot = lambda x, y: sum(torch.dot(xi.flatten(), yi.flatten()) for xi, yi in zip(x, y))
+        return conjugate_gradients(product, [-g for g in gradient], axpy, dot)
+
+    def sync(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def answer(self, result):
+        loss, parts = result
+        flat = np.concatenate([part.detach().cpu().numpy().ravel() for part in parts])
+        return None if loss is None else loss.item(), flat
+
+    def device_peak(self, run):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+
+
+class TorchStar(Torch):
+    """The same on an AMD processor, with MKL made to use its fast path (`harness.fast_mkl`)."""
+
+    title = "PyTorch*"

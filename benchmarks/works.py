@@ -1,0 +1,117 @@
+"""The works to be timed: their shapes, and their seeded parameters and data, the same numbers for every peer."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+AUTOENCODER = (784, 1000, 500, 250, 30, 250, 500, 1000, 784)
+SMALL = (784, 90, 50, 10)
+WIDE = (784, 1500, 10)
+
+CG_ITERATIONS = 20
+DAMPING = 1.0  # large enough that float32 rounding does not set the peers' iterates apart: 6e-5; with 1e-2, 6e-3
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the table. `kind` names the method of a peer that does it:
+
+    - gradient: loss and gradient, mean over samples and sum over outputs;
+    - product: linearize at theta, then one Gauss-Newton product J'(M(J v)): forward pass included;
+    - products: the same product at a point linearized beforehand, mean of 20: forward pass excluded;
+    - step: gradient, linearize, 20 CG iterations on (G + DAMPING I) d = -g: a natural-gradient step, because
+      for these losses the Gauss-Newton matrix is the exact Fisher information.
+    """
+
+    kind: str
+    sizes: tuple[int, ...]
+    activation: str
+    loss: str
+    n: int
+    title: str
+    target: float
+    memory: bool = False
+
+    @property
+    def name(self):
+        net = {AUTOENCODER: "autoencoder", SMALL: "small", WIDE: "wide"}[self.sizes]
+        return f"{'memory' if self.memory else self.kind}-{net}-{self.n}"
+
+    @property
+    def shapes(self):
+        """Each layer's matrix is (in + 1, out); its last row is the bias."""
+        return [(m + 1, n) for m, n in zip(self.sizes, self.sizes[1:])]
+
+    def layers(self, theta):
+        """A flat vector's layers, as views."""
+        ends = np.cumsum([m * n for m, n in self.shapes]).tolist()
+        return [theta[e - m * n : e].reshape(m, n) for e, (m, n) in zip(ends, self.shapes)]
+
+
+def autoencoder(kind, n, title, target, memory=False):
+    return Work(kind, AUTOENCODER, "sigmoid", "bernoulli", n, title, target, memory)
+
+
+WORKS = [
+    autoencoder("gradient", 100, "loss + gradient, autoencoder, N = 100", 1.2),
+    autoencoder("gradient", 1000, "loss + gradient, autoencoder, N = 1000", 1.1),
+    autoencoder("gradient", 5000, "loss + gradient, autoencoder, N = 5000", 1.1),
+    Work("gradient", SMALL, "relu", "categorical", 128, "loss + gradient, 784-90-50-10 relu, N = 128", 1.5),
+    Work("gradient", WIDE, "tanh", "categorical", 2500, "loss + gradient, 784-1500-10 tanh, N = 2500", 1.1),
+    autoencoder("product", 100, "Gauss-Newton product, forward included, autoencoder, N = 100", 1.2),
+    autoencoder("product", 1000, "Gauss-Newton product, forward included, autoencoder, N = 1000", 1.1),
+    autoencoder("product", 5000, "Gauss-Newton product, forward included, autoencoder, N = 5000", 1.1),
+    autoencoder("products", 100, "cached Gauss-Newton product, autoencoder, N = 100", 1.1),
+    autoencoder("products", 1000, "cached Gauss-Newton product, autoencoder, N = 1000", 1.05),
+    Work("products", SMALL, "relu", "categorical", 128, "cached Gauss-Newton product, 784-90-50-10 relu, N = 128", 1.4),
+    autoencoder("step", 1000, "natural-gradient step, 20 CG iterations, autoencoder, N = 1000", 1.1),
+    autoencoder("gradient", 5000, "peak memory of the gradient, autoencoder, N = 5000", 1.5, memory=True),
+]
+BY_NAME = {work.name: work for work in WORKS}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The numbers of a work, in float32: parameters, input, target (one label a sample if categorical), tangent."""
+
+    theta: np.ndarray
+    x: np.ndarray
+    t: np.ndarray
+    v: np.ndarray
+
+
+def problem(work, seed=0):
+    """Glorot's uniform weights, small biases (so that a bias row in the wrong place shows), data in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    layers = []
+    for rows, out in work.shapes:
+        bound = math.sqrt(6 / (rows - 1 + out))
+        weights = rng.uniform(-bound, bound, (rows - 1, out))
+        layers += [weights.ravel(), 0.1 * rng.standard_normal(out)]
+    theta = np.concatenate(layers).astype(np.float32)
+    x = rng.random((work.n, work.sizes[0]), dtype=np.float32)
+    t = x if work.loss == "bernoulli" else rng.integers(work.sizes[-1], size=work.n)
+    v = rng.standard_normal(theta.size, dtype=np.float32)
+    return Problem(theta, x, t, v)
+
+
+def fingerprint(vector, parts=64):
+    """A few numbers that a wrong sign, scale or order would change: randomly weighted sums of consecutive parts."""
+    vector = np.asarray(vector, np.float64)
+    weighted = vector * np.random.default_rng(1).standard_normal(vector.size)
+    return [float(part.sum()) for part in np.array_split(weighted, parts)]
+
+
+def must_live(work):
+    """Bytes that a gradient cannot do without, the denominator of the memory row.
+
+    Counted: parameters and gradient; the output of every layer, kept for the backward sweep; the cotangents at
+    the input and output of one layer, the largest such pair. The input x is data and is not counted. A peer's
+    numerator is the growth of its resident set's high-water mark during the call, plus the parameters, which
+    were there before. Below 1 are peers that take the batch in pieces or write over what they no longer need.
+    """
+    parameters = sum(m * n for m, n in work.shapes)
+    activations = work.n * sum(work.sizes[1:])
+    cotangents = work.n * max(a + b for a, b in zip(work.sizes[1:], work.sizes[2:]))
+    return 4 * (2 * parameters + activations + cotangents)

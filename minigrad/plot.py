@@ -1,0 +1,239 @@
+"""One look for every figure: a method has one colour and one marker in the whole book.
+
+    fig, axes = figure(1, 2)
+    curves(axes[0], {"Adam": (x, y), "natural gradient": (x, ys)})    # ys (seeds, points): median and range
+    label_ends(axes[0])                                              # names where curves end, instead of a legend
+    save(fig, "runs/name/figure.png", caption="What the figure shows, in one sentence.")
+
+Colours are Okabe & Ito's, told apart by colour-blind eyes too; where two methods share one, marker and line differ.
+"""
+
+import os
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .backend import check_name
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#777777"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+METHODS = {
+    "SGD": Look(BLACK, "o"),
+    "momentum": Look(ORANGE, "s"),
+    "Nesterov": Look(ORANGE, "D", "--"),
+    "Adagrad": Look(PURPLE, "v"),
+    "RMSProp": Look(PURPLE, "^", "--"),
+    "Adam": Look(SKY, "^"),
+    "batch norm": Look(GREY, "P"),
+    "Newton": Look(BLACK, "*", "--"),
+    "Gauss-Newton": Look(BLACK, "X", ":"),
+    "natural gradient": Look(VERMILLION, "o"),
+    "Hessian-free": Look(BLUE, "s"),
+    "KSD": Look(BLUE, "v", "--"),
+    "TONGA": Look(PURPLE, "X", ":"),
+    "K-FAC": Look(GREEN, "o"),
+    "EKFAC": Look(GREEN, "D", "--"),
+    "ACP": Look(BLUE, "o", ":"),
+    "PRONG": Look(YELLOW, "o"),
+    "PRONG+": Look(YELLOW, "P", "--"),
+    "centred GD": Look(SKY, "D", "--"),
+    "HCGD": Look(VERMILLION, "s", "--"),
+    "HCAdam": Look(SKY, "P", ":"),
+    "mirror descent": Look(VERMILLION, "v", ":"),
+    "random search": Look(GREY, "x", ":"),
+}
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "figure.dpi": 110,
+    "savefig.dpi": 140,
+}
+
+
+def look(method):
+    """The method's Look. Raises ValueError for an unknown method, naming the nearest."""
+    check_name("method", method, tuple(METHODS))
+    return METHODS[method]
+
+
+def figure(rows=1, columns=1, width=7.2, height=3.0, **options):
+    """(fig, axes) in the book's style; width and height in inches, options as matplotlib's subplots."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        return _dress(*plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options))
+
+
+def mosaic(layout, width=7.2, height=5.0, **options):
+    """(fig, {name: ax}) for a layout such as [["left", "right"], ["below", "below"]], in the book's style."""
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        return _dress(*plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained", **options))
+
+
+def _dress(fig, axes):
+    """What matplotlib would look up later, when the style no longer holds: sizes of ticks made while drawing."""
+    for ax in fig.axes:
+        ax.tick_params(which="both", labelsize=8)
+    return fig, axes
+
+
+def curves(ax, series):
+    """Draw {method: (x, y)}; y (points,), or (seeds, points) for the median with a band over all seeds."""
+    for method, (x, y) in series.items():
+        style, y = look(method), np.asarray(y, float)
+        if y.ndim == 2:
+            band(ax, x, y.min(axis=0), y.max(axis=0), method)
+            y = np.median(y, axis=0)
+        ax.plot(
+            x,
+            y,
+            style.line,
+            color=style.colour,
+            marker=style.marker,
+            markevery=max(1, len(y) // 8),
+            label=method,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+        )
+
+
+def band(ax, x, low, high, method):
+    """A band between low and high in the method's colour; the caption must say what it is (interval, seeds)."""
+    ax.fill_between(x, low, high, color=look(method).colour, alpha=0.18, linewidth=0)
+
+
+def label_ends(ax, gap=1.1):
+    """Write each curve's name where it ends, moved apart vertically until no two names overlap.
+
+    Set scales and limits before. gap: the least distance of two names in line heights.
+    """
+    from matplotlib import patheffects
+
+    ax.figure.canvas.draw()  # fixes the layout, and with it where data lie in pixels
+    texts, ends = [], []
+    for line in ax.get_lines():
+        x, y = (np.asarray(part, float) for part in line.get_data())
+        finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        if line.get_label().startswith("_") or not finite.size:
+            continue
+        end = (x[finite[-1]], y[finite[-1]])
+        text = ax.annotate(
+            line.get_label(),
+            end,
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=_readable(line.get_color()),
+            annotation_clip=False,
+            path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
+        )
+        texts.append(text)
+        ends.append(ax.transData.transform(end)[1])
+    if texts:
+        _move_apart(texts, ends, gap)
+
+
+def _move_apart(texts, ends, gap):
+    """Shift texts of one column of names up or down; names beside each other may keep their heights."""
+    boxes = [text.get_window_extent() for text in texts]
+    height = gap * max(box.height for box in boxes)
+    points = 72 / texts[0].figure.dpi
+    heights = np.array(ends, float)
+    for _ in range(100):
+        moved = False
+        order = np.argsort(heights, kind="stable")
+        for i, low in enumerate(order):
+            for high in order[i + 1 :]:
+                beside = boxes[low].x1 < boxes[high].x0 or boxes[high].x1 < boxes[low].x0
+                lack = height - (heights[high] - heights[low])
+                if not beside and lack > 1e-3:
+                    heights[low] -= lack / 2
+                    heights[high] += lack / 2
+                    moved = True
+        if not moved:
+            break
+    for text, end, place in zip(texts, ends, heights):
+        text.set_position((5, (place - end) * points))
+
+
+def _readable(colour):
+    """Yellow is lost as text on white; everything else is its own colour."""
+    return "#8A8000" if colour == YELLOW else colour
+
+
+def plain_numbers(axis):
+    """Write 20, not 2 x 10^1, along an axis, and between the powers of ten of a logarithmic one at 2 and 5 only."""
+    axis.set_major_formatter("{x:g}")
+    if axis.get_scale() == "log":
+        axis.set_minor_formatter(lambda x, position: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+
+
+def strip(ax, rows, shape=(28, 28), room=2.5):
+    """Rows of small images: {label: (n, pixels) in [0, 1]}, each image of `shape`, the label left of its row.
+
+    room: for the labels, in widths of an image.
+    """
+    height, width = shape
+    for i, (label, images) in enumerate(rows.items()):
+        ax.text(-5, (i + 0.5) * (height + 2) + 1, label, ha="right", va="center", fontsize=8)
+        for j, image in enumerate(np.asarray(images)):
+            where = (j * (width + 2), j * (width + 2) + width, (i + 1) * (height + 2), i * (height + 2) + 2)
+            ax.imshow(np.asarray(image, float).reshape(shape), cmap="gray_r", vmin=0, vmax=1, extent=where)
+    columns = max(len(images) for images in rows.values())
+    ax.set(xlim=(-room * width, columns * (width + 2)), ylim=(len(rows) * (height + 2) + 1, 0))
+    ax.axis("off")
+
+
+def save(fig, path, caption=None):
+    """Write the figure atomically, in the format that the suffix names, with its caption of one sentence below.
+
+    The same figure gives the same bytes: no date is written.
+    """
+    path = Path(path)
+    if caption:
+        _write_caption(fig, caption)
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    kind = path.suffix.removeprefix(".") or "png"
+    part = path.with_name(f".{path.name}.part")
+    fig.savefig(part, format=kind, dpi=STYLE["savefig.dpi"], metadata=metadata.get(kind))
+    os.replace(part, path)
+
+
+def _write_caption(fig, caption):
+    """Put the caption below the axes, in room of its own."""
+    width, height = fig.get_size_inches()
+    lines = textwrap.fill(caption, int(width * 15.5))
+    room = 0.16 * (lines.count("\n") + 1) + 0.12
+    fig.set_size_inches(width, height + room)
+    engine = fig.get_layout_engine()
+    if engine is not None:
+        share = room / (height + room)
+        engine.set(rect=(0, share, 1, 1 - share))
+    fig.text(0.012, 0.06 / (height + room), lines, fontsize=8, color="#333333", va="bottom", ha="left")

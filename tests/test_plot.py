@@ -1,0 +1,81 @@
+"""The book's look: what may not change from figure to figure."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigrad import plot
+
+
+@pytest.fixture
+def close():
+    """pyplot with a backend that needs no screen; figures closed afterwards."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def test_looks_differ():
+    looks = list(plot.METHODS.values())
+    assert len(set(looks)) == len(looks)
+    assert len({(look.colour, look.marker) for look in looks}) == len(looks)
+
+
+def test_unknown_method_names_the_nearest():
+    with pytest.raises(ValueError, match="unknown method 'Adamm'; did you mean 'Adam'"):
+        plot.look("Adamm")
+
+
+def test_labels_do_not_overlap(close):
+    fig, ax = plot.figure()
+    x = np.arange(10)
+    plot.curves(ax, {name: (x, 1 + 1e-3 * i * x) for i, name in enumerate(("SGD", "Adam", "K-FAC", "ACP"))})
+    plot.label_ends(ax)
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == 4
+    assert all(low.y1 <= high.y0 + 1 for low, high in zip(boxes, boxes[1:]))
+    assert [text.get_text() for text in ax.texts] == ["SGD", "Adam", "K-FAC", "ACP"]
+
+
+def test_labels_stand_where_curves_end(close):
+    fig, ax = plot.figure()
+    plot.curves(ax, {"SGD": ([0, 1, 2], [3, 2, np.nan]), "Adam": ([0, 5], [1, 1.5])})
+    plot.label_ends(ax)
+    assert [tuple(text.xy) for text in ax.texts] == [(1, 2), (5, 1.5)]
+
+
+def test_seeds_give_median_and_band(close):
+    fig, ax = plot.figure()
+    y = np.array([[1.0, 2.0], [3.0, 4.0], [8.0, 9.0]])
+    plot.curves(ax, {"Adam": ([0, 1], y)})
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [3.0, 4.0])
+    points = ax.collections[0].get_paths()[0].vertices
+    assert points[:, 1].min() == 1 and points[:, 1].max() == 9
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_same_figure_same_bytes(close, tmp_path, suffix):
+    for name in ("a", "b"):
+        fig, ax = plot.figure()
+        plot.strip(ax, {"digits": np.eye(4).reshape(1, 16), "copies": np.zeros((1, 16))}, shape=(4, 4))
+        plot.save(fig, tmp_path / f"{name}.{suffix}", caption="What it shows, " * 20)
+    first, second = (tmp_path / f"{name}.{suffix}" for name in ("a", "b"))
+    assert len(first.read_bytes()) > 1000
+    if suffix != "svg":  # names of clips in SVG are random without a salt
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_caption_lies_below_the_axes(close, tmp_path):
+    fig, ax = plot.figure(height=2.0)
+    plot.save(fig, tmp_path / "a.png", caption="A sentence that needs two lines, " * 6)
+    fig.canvas.draw()
+    assert fig.texts[0].get_window_extent().y1 <= ax.get_tightbbox().y0
+    assert fig.texts[0].get_window_extent().x1 <= fig.bbox.x1
+
+
+def test_import_loads_no_matplotlib():
+    code = "import sys, minigrad, minigrad.plot, minigrad.training; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,191 @@
+"""The loop: what it records, when it stops, what it refuses."""
+
+import math
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from minigrad import Objective
+from minigrad.losses import Bernoulli
+from minigrad.nets import autoencoder
+from minigrad.training import Diverged, fit
+from tests.helpers import dev, host
+from tests.training.toys import Toy, data, objective
+
+
+def run(**options):
+    """A short quiet run of the toy."""
+    given = {"objective": objective(), "optimizer": Toy(), "data": data(), "updates": 12, "batch_size": 10,
+             "evaluate_every": 5, "progress": False}  # fmt: skip
+    return fit(**{**given, **options})
+
+
+def test_history(device):
+    history = run(validation=data(20, seed=1), metrics={"length": lambda theta: float((host(theta) ** 2).sum())})
+    assert history.curves["update"] == [0, 5, 10, 12]
+    assert history.curves["gradients"] == [0, 10, 20, 24]
+    assert set(history.curves) == {
+        "update",
+        "seconds",
+        "gradients",
+        "loss",
+        "validation_loss",
+        "validation_error",
+        "length",
+    }
+    assert history.curves["loss"][-1] < history.curves["loss"][0]
+    assert 0 <= history.curves["validation_error"][-1] <= 1
+    assert history.steps["lr"][:3] == [0.1] * 3 and len(history.steps["loss"]) == 12
+    assert history.stopped == "updates" and not history.interrupted and history.update == 12
+    assert 0 < history.curves["seconds"][1] < history.seconds and history.gradients == 24
+
+
+def test_validation_numbers():
+    validation = data(20, seed=1)
+    history, the = run(validation=validation), objective()
+    assert history.curves["validation_loss"][-1] == the.value(history.theta, validation)
+    wrong = np.mean(the.predict(history.theta, validation[0]).argmax(axis=1) != validation[1])
+    assert history.curves["validation_error"][-1] == wrong
+
+
+def test_same_seed_same_bits():
+    first, again, other = run(seed=3), run(seed=3), run(seed=4)
+    assert host(first.theta).tobytes() == host(again.theta).tobytes() != host(other.theta).tobytes()
+    given = run(seed=np.random.default_rng(3))
+    assert host(given.theta).tobytes() == host(first.theta).tobytes()
+
+
+def test_dtype_follows_theta_or_data():
+    assert run().theta.dtype == np.float64
+    theta = objective().net.init(np.random.default_rng(0), "float32")
+    history = run(theta=dev(theta))
+    assert history.theta.dtype == np.float32 and history.theta is not theta
+
+
+def test_autoencoder_targets_are_inputs():
+    x = np.random.default_rng(0).random((30, 6))
+    the = Objective(autoencoder((6, 4, 2)), Bernoulli())
+    history = run(objective=the, data=(x, x), validation=(x, x))
+    assert history.curves["validation_loss"][-1] < history.curves["validation_loss"][0]
+
+
+def test_time_limit():
+    history = run(updates=None, time_limit=0.05)
+    assert history.stopped == "time limit" and history.seconds >= 0.05
+    assert history.curves["update"][-1] == history.update
+
+
+def test_callbacks_all_run_and_one_may_stop():
+    seen = []
+    history = run(callbacks=(lambda h: h.update == 4, lambda h: seen.append(h.update)))
+    assert history.stopped == "callback" and seen == [1, 2, 3, 4]
+
+
+def test_first_interrupt_ends_in_order():
+    def press(history):
+        if history.update == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    history = run(callbacks=(press,), updates=1000)
+    assert history.interrupted and history.update == 7 and history.curves["update"] == [0, 5]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_second_interrupt_is_as_ever():
+    def press(history):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(callbacks=(press,))
+
+
+def test_runs_outside_the_main_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run()))
+    thread.start()
+    thread.join()
+    assert found[0].update == 12
+
+
+class Overflow(Toy):
+    """Steps that grow a thousandfold."""
+
+    def step(self, theta, state, *rest):
+        new, state, log = super().step(theta, state, *rest)
+        return new * 1e40, state, log
+
+
+class NotANumber(Toy):
+    """A loss that is not finite from the third update on."""
+
+    def step(self, theta, state, *rest):
+        theta, state, log = super().step(theta, state, *rest)
+        return theta, state, log | ({"loss": math.nan} if state["count"] > 2 else {})
+
+
+@pytest.mark.parametrize("optimizer, update", [(Overflow(), None), (NotANumber(), 3)])
+@pytest.mark.parametrize("evaluate_every", [1, 100])
+def test_divergence_keeps_the_record(optimizer, update, evaluate_every, tmp_path):
+    path = tmp_path / "run.npz"
+    with pytest.raises(
+        Diverged, match=r"diverged at update \d+: .*last loss was .*Try a smaller learning rate"
+    ) as caught:
+        run(optimizer=optimizer, updates=100, evaluate_every=evaluate_every, checkpoint=path, checkpoint_every=1)
+    history = caught.value.history
+    assert history.stopped == "diverged" and len(history.steps["loss"]) == history.update
+    assert np.isfinite(history.steps["loss"]).all()
+    if update:
+        assert history.update == update - 1
+    assert isinstance(caught.value, FloatingPointError)
+
+
+def test_progress_bar(capsys):
+    run(progress="toy problem", updates=3)
+    shown = capsys.readouterr().err
+    assert "toy problem" in shown and "update 3" in shown and "100%" in shown
+    run(progress=True, updates=3)
+    assert "Toy" in capsys.readouterr().err
+    run(progress=False)
+    assert capsys.readouterr().err == ""
+
+
+x, t = data()
+bad_x = x.copy()
+bad_x[3, 1] = np.nan
+REFUSED = [
+    ({"updates": None}, ValueError, "give updates, time_limit"),
+    ({"updates": 0}, ValueError, "updates must be a positive whole number, got 0"),
+    ({"evaluate_every": 2.5}, ValueError, "evaluate_every must be"),
+    ({"time_limit": -1}, ValueError, "time_limit must be a positive"),
+    ({"batch_size": 61}, ValueError, r"1\.\.60"),
+    ({"seed": "x"}, TypeError, "seed must be"),
+    ({"optimizer": Toy}, TypeError, "an object with init and step"),
+    ({"optimizer": "adamm"}, ValueError, "unknown optimizer 'adamm'; did you mean 'adam'"),
+    ({"optimizer": "adam"}, TypeError, r"the optimizer itself, Adam\(...\), not its name"),
+    ({"data": x}, TypeError, "data: data must be a pair"),
+    ({"data": (x, None)}, ValueError, r"autoencoder give \(x, x\)"),
+    ({"data": (bad_x, t)}, ValueError, "data: x must be finite, got 1 NaN or inf, the first in sample 3"),
+    ({"data": (x.astype(int), t)}, TypeError, "x must be floating point, got int64"),
+    ({"data": (x.astype(object), t)}, TypeError, "x must be floating point, got object"),
+    ({"data": (x[:0], t[:0])}, ValueError, "not empty"),
+    ({"data": (x, t + 1)}, ValueError, r"data: Categorical: labels must lie in 0\.\.2 .* got 1\.\.3"),
+    ({"data": (x, t.astype(float))}, TypeError, "labels must be integers"),
+    ({"data": (x, t[:-1])}, ValueError, "one target for each of the 60 rows"),
+    ({"data": (x[:, :4], t)}, ValueError, r"layer0.*\(1, 4\).*\(6, 8\)"),
+    ({"validation": (x, t - 1)}, ValueError, "validation: Categorical: labels"),
+    ({"validation": (bad_x, t)}, ValueError, "validation: x must be finite"),
+    ({"theta": np.zeros(4)}, ValueError, r"theta must have shape \(75,\), got \(4,\)"),
+    ({"theta": np.full(75, np.inf)}, ValueError, "theta must be finite"),
+    ({"theta": np.zeros(75, int)}, TypeError, "theta must hold floating-point"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options, error, message", REFUSED)
+def test_refuses(options, error, message):
+    with pytest.raises(error, match=message):
+        run(**options)

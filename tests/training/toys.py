@@ -1,0 +1,46 @@
+"""A small problem, and an optimizer that uses everything the loop hands out: momentum, further batches, the rng."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from minigrad import Objective
+from minigrad.backend import asarray
+from minigrad.losses import Categorical
+from minigrad.nets import mlp
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Momentum on the batch and a further one, noise from rng, and a rate that halves when validation gets worse."""
+
+    lr: float = 0.1
+    noise: float = 1e-3
+
+    def init(self, objective, theta):
+        return {"m": 0 * theta, "rate": self.lr, "best": float("inf"), "count": 0}
+
+    def observe(self, state, validation_loss):
+        worse = validation_loss > state["best"]
+        return state | {"rate": state["rate"] * (0.5 if worse else 1.0), "best": min(state["best"], validation_loss)}
+
+    def step(self, theta, state, objective, batch, draw, rng):
+        loss, g = objective.value_and_grad(theta, batch)
+        _, other = objective.value_and_grad(theta, draw())
+        _, third = objective.value_and_grad(theta, draw(3))
+        m = 0.9 * state["m"] + g + 0.1 * other + 0.1 * third
+        m = m + self.noise * asarray(rng.standard_normal(theta.shape[0]), theta.dtype)
+        log = {"loss": loss, "gradients": 2.0, "lr": state["rate"], "gradient_norm": float(loss)}
+        return theta - state["rate"] * m, state | {"m": m, "count": state["count"] + 1}, log
+
+
+def objective(sizes=(5, 8, 3)):
+    """A small classifier."""
+    return Objective(mlp(list(sizes)), Categorical())
+
+
+def data(n=60, features=5, classes=3, seed=0):
+    """(x, t): points with the classes of a random linear map."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, features))
+    return x, (x @ rng.standard_normal((features, classes))).argmax(axis=1)
