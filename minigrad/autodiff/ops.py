@@ -684,7 +684,7 @@ def _axis(axis, ndim):
 
 def _kept(shape, axes):
     """`shape` with size 1 along `axes`."""
-    return tuple(1 if a in axes or a - len(shape) in axes else size for a, size in enumerate(shape))
+    return tuple(1 if a in axes else size for a, size in enumerate(shape))
 
 
 def _as_shape(shape):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from minigrad import backend
 from minigrad.autodiff import check, grad, jacobian, linearize, ops
 from minigrad.backend import xp
 from tests.helpers import close, dev, host
@@ -103,6 +104,7 @@ def test_logits_of_minus_infinity_are_classes_ruled_out():
     assert np.isfinite(y).all() and np.isfinite(lop).all()
     np.testing.assert_array_equal(host(ops.softplus(dev([-np.inf, np.inf]))), [0.0, np.inf])
     np.testing.assert_array_equal(host(ops.sigmoid(dev([-np.inf, np.inf]))), [0.0, 1.0])
+    np.testing.assert_array_equal(host(ops.relu(dev([-np.inf, np.inf]))), [0.0, np.inf])
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,29 @@ def test_derivatives_at_kinks_and_ties(f, x, derivative):
     _, rop, lop = swept(f, dev(x))
     close(lop, np.array(derivative, float))
     close(rop if rop.ndim else rop[None], np.array(derivative, float) if rop.ndim else [float(np.sum(derivative))])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        ops.abs,
+        ops.relu,
+        lambda x: ops.maximum(x, 0.2),
+        lambda x: ops.maximum(0.2, x),
+        lambda x: ops.maximum(x, x[::-1]),
+        lambda x: ops.minimum(x, 0.2),
+        lambda x: ops.clip(x, -0.3, 0.3),
+        lambda x: ops.where(x.real > 0, x, 2.0 * x),
+        lambda x: ops.norm(x) * x,
+        lambda x: ops.softplus(x) + ops.softmax(x) + ops.logsumexp(x),
+    ],
+)
+def test_kinks_branch_on_the_real_part(f):
+    """So that a complex step can be taken through them, away from the kink."""
+    x, v = dev([-1.3, -0.1, 0.1, 0.7]), dev([1.0, 2.0, 3.0, 4.0])
+    close(check.complex_step(f, x, v), linearize(f, x)[1].rop(v))
+    close(f(x + 0j).real, f(x))
+    assert backend.item(ops.maximum(dev([0.2 - 1j]), 0.2)) == 0.2 - 1j  # a tie takes the first, whatever its step
 
 
 def test_ties_along_an_axis():
