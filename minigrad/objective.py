@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .autodiff import Var, linearize, untraced
 from .backend import is_array, item, parallel, threads, xp
 from .linalg import SliceRows
-from .linalg.vectors import add_up
+from .linalg.vectors import add_up, dot
 
 WORTH_A_SLICE = 1 << 24  # multiply-adds (rows x parameters) below which a slice costs more than it gains
 
@@ -133,7 +133,7 @@ class Objective:
         return self.loss.value(r, t[rows], n)
 
     def _decay(self, theta):
-        return 0.5 * self.weight_decay * (theta @ theta) if self.weight_decay else 0.0
+        return 0.5 * self.weight_decay * dot(theta, theta) if self.weight_decay else 0.0
 
     # -- checks ------------------------------------------------------------------------------------------
 

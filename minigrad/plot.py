@@ -189,10 +189,15 @@ def _readable(colour):
 
 
 def plain_numbers(axis):
-    """Write 20, not 2 x 10^1, along an axis, and between the powers of ten of a logarithmic one at 2 and 5 only."""
+    """Write 20, not 2 x 10^1, along an axis; on a short logarithmic one, 2 and 5 between the tens too."""
     axis.set_major_formatter("{x:g}")
+
+    def between(x, position):
+        low, high = axis.get_view_interval()
+        return f"{x:g}" if f"{x:e}"[0] in "25" and high <= 200 * low else ""
+
     if axis.get_scale() == "log":
-        axis.set_minor_formatter(lambda x, position: f"{x:g}" if f"{x:e}"[0] in "25" else "")
+        axis.set_minor_formatter(between)
 
 
 def strip(ax, rows, shape=(28, 28), room=2.5):

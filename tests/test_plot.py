@@ -1,5 +1,6 @@
 """The book's look: what may not change from figure to figure."""
 
+import itertools
 import subprocess
 import sys
 
@@ -36,7 +37,7 @@ def test_labels_do_not_overlap(close):
     plot.label_ends(ax)
     boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
     assert len(boxes) == 4
-    assert all(low.y1 <= high.y0 + 1 for low, high in zip(boxes, boxes[1:]))
+    assert all(low.y1 <= high.y0 + 1 for low, high in itertools.pairwise(boxes))
     assert [text.get_text() for text in ax.texts] == ["SGD", "Adam", "K-FAC", "ACP"]
 
 

@@ -189,14 +189,22 @@ def sigmoid(x):
     return y
 
 
-sigmoid.linear(0)(lambda y, x: diagonal(y * (1.0 - y)))
+@sigmoid.linear(0)
+def _(y, x):
+    s = 1.0 - y
+    s *= y  # in place where y is an array: a pass over fresh memory costs three over cached
+    return diagonal(s)
 
 
 @primitive
 def softplus(x):
     """log(1 + e**x), as max(x, 0) + log1p(e**-|x|): cannot overflow"""
-    positive = x.real > 0
-    return xp.where(positive, x, 0) + xp.log1p(xp.exp(xp.where(positive, -x, x)))
+    x = xp.asarray(x)
+    y = xp.asarray(-abs.value(x))
+    xp.exp(y, out=y)
+    xp.log1p(y, out=y)
+    y += relu.value(x)
+    return y
 
 
 softplus.linear(0)(lambda y, x: diagonal(sigmoid(x)))
@@ -213,7 +221,8 @@ def log_sigmoid(x):
 @primitive
 def abs(x):
     """|x|; the derivative at 0 is 0"""
-    return x * xp.sign(x.real)
+    x = xp.asarray(x)
+    return xp.abs(x) if x.dtype.kind != "c" else x * xp.sign(x.real)
 
 
 abs.linear(0)(lambda y, x: diagonal(xp.sign(untraced(x).real)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..backend import item, xp
 from ..curvature import fisher
 from ..linalg import MartensStop, cg, identity
+from ..linalg.vectors import dot
 from .checks import check_counts
 from .damping import LevenbergMarquardt
 from .schedules import as_schedule
@@ -74,7 +75,7 @@ class NaturalGradient:
 
         # what the undamped model g's + s'Fs/2 promises; s'Fs without a further product, from the solve's own quadratic
         # phi(d) = d'(F + lam I)d/2 + g'd
-        slope, length2 = item(g @ d), item(d @ d)
+        slope, length2 = item(dot(g, d)), item(dot(d, d))
         predicted = lr * slope + lr * lr * (info.quadratics[-1] - slope - 0.5 * lam * length2)
         new_loss = _value_or_nan(objective, theta + s, batch)
         rho = (new_loss - loss) / predicted if predicted < 0 else math.nan
@@ -82,7 +83,7 @@ class NaturalGradient:
         taken = new_loss < loss
         log = {
             "loss": loss,
-            "gradient_norm": math.sqrt(item(g @ g)),
+            "gradient_norm": math.sqrt(item(dot(g, g))),
             "lr": lr,
             "damping": lam,
             "rho": rho,

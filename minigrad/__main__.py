@@ -1,0 +1,5 @@
+"""python -m minigrad: see cli.py."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""Experiments: one file a figure or table of the papers, run by `python -m minigrad run NAME`.
+
+An experiment is a module of this folder with DESCRIPTION and PAPER (one line each), and two functions:
+
+    run(options) -> record       trains; writes record.json as results come, and checkpoints, into options.out
+    plot(record, folder)         draws the figures of a record into a folder; returns their paths
+
+A module is imported when it is asked for.
+"""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..backend import check_name
+
+EXPERIMENTS = {
+    "deep-autoencoder": "deep_autoencoder",
+    "tune-deep-autoencoder": "tune_deep_autoencoder",
+}
+RECORD = "record.json"
+SCALES = ("quick", "usual", "full")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of an experiment.
+
+    out: folder of the record, the figures and the checkpoints. scale: "quick" (seconds; shows that it runs), "usual"
+    (minutes), "full" (the paper's). seeds: how many, 0, 1, ...; None leaves it to the experiment. resume: go on from
+    what `out` holds. progress: draw bars.
+    """
+
+    out: Path
+    scale: str = "usual"
+    seeds: int | None = None
+    resume: bool = False
+    progress: bool = True
+
+
+def find(name):
+    """The module of an experiment. Raises ValueError for an unknown name, offering the nearest."""
+    check_name("experiment", name, tuple(EXPERIMENTS))
+    return importlib.import_module(f"{__name__}.{EXPERIMENTS[name]}")
