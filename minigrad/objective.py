@@ -15,7 +15,7 @@ from .backend import is_array, item, parallel, threads, xp
 from .linalg import SliceRows
 from .linalg.vectors import add_up, dot
 
-WORTH_A_SLICE = 1 << 24  # multiply-adds (rows x parameters) below which a slice costs more than it gains
+WORTH_A_SLICE = 1 << 28  # multiply-adds (rows x parameters) below which a slice costs more than it gains
 
 
 class SlicedJacobian(SliceRows):

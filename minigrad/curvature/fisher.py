@@ -13,7 +13,7 @@ import functools
 import operator
 
 from ..autodiff import ops
-from ..backend import check_name
+from ..backend import check_name, parallel
 from ..linalg import SliceSum
 from ..losses import SampleBlocks
 
@@ -47,8 +47,8 @@ def pullback(J, metric):
     """G = J' M J, slice by slice where J is sliced: metric(rows) is M for those samples."""
     if not hasattr(J, "slices"):
         return J.T @ metric(slice(None)) @ J
-    terms = [part.T @ metric(rows) @ part for part, rows in zip(J.parts, J.slices, strict=True)]
-    return SliceSum(terms)
+    slices = zip(J.parts, J.slices, strict=True)
+    return SliceSum(parallel(lambda pair: pair[0].T @ metric(pair[1]) @ pair[0], slices))
 
 
 def score_metric(scores, n):
