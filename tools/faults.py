@@ -398,9 +398,7 @@ def arguments(argv, tests):
     parser.add_argument("--all", action="store_true", help="every fault, not a sample")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     parser.add_argument("--show", action="store_true", help="list the faults and run nothing")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 2, help="how many at a time (all cores)"
-    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="how many at a time (all cores)")
     return parser.parse_args(argv)
 
 
@@ -425,9 +423,7 @@ def report(files, faults, explained, alive):
     planted, equivalent, survived = (Counter(f.file for f in group) for group in (faults, explained, alive))
     width = max(map(len, files))
     print(f"\n{'file':{width}}  planted  caught  equivalent  survived")
-    rows = [
-        (f, planted[f] + equivalent[f], planted[f] - survived[f], equivalent[f], survived[f]) for f in files
-    ]
+    rows = [(f, planted[f] + equivalent[f], planted[f] - survived[f], equivalent[f], survived[f]) for f in files]
     for name, *counts in [*rows, ("all", *map(sum, list(zip(*rows, strict=True))[1:]))]:
         print("{:{}}  {:7}  {:6}  {:10}  {:8}".format(name, width, *counts))
     if alive:
