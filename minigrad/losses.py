@@ -12,8 +12,9 @@ then values, gradients and metrics of slices add up to the batch's.
 
 metric(r) is the Fisher information of p(t | r) in r, E_t[s s'] with s = d log p / dr, which for these three pairs is
 also the Hessian of the loss in r (Pascanu & Bengio, section 7). metric_y(y) is the same information in y (their
-eq. 9-11). A network that ends in a sigmoid of its own, under Gaussian, is no matched pair: there r is that sigmoid's
-output.
+eq. 9-11), and hessian_y(y, t) the Hessian of the loss in y, which is another matrix. kl(r, s) is the divergence
+KL(p(t | r) || p(t | s)), mean over samples, whose second-order term the metric is. A network that ends in a sigmoid of
+its own, under Gaussian, is no matched pair: there r is that sigmoid's output.
 """
 
 import sys
@@ -74,6 +75,14 @@ class Gaussian:
         """I / (beta^2 n). The paper's eq. 9 prints beta^2 for what must be 1 / beta^2."""
         return self.metric(y, n)
 
+    def hessian_y(self, y, t, n=None):
+        """I / (beta^2 n)."""
+        return self.metric(y, n)
+
+    def kl(self, r, s, n=None):
+        """The mean of ||r - s||^2 / (2 beta^2). Differentiable in both."""
+        return self.value(r, s, n)
+
     def factor(self, r, n=None):
         """B with B B' = metric(r)."""
         c = 1.0 / (self.beta * _count(r, n) ** 0.5)
@@ -115,6 +124,16 @@ class Bernoulli:
         """diag(1 / (y (1 - y))) / n (Pascanu & Bengio eq. 10); infinite where y is 0 or 1, so solve in r."""
         c = 1.0 / (y * (1.0 - y) * _count(y, n))
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="M_y")
+
+    def hessian_y(self, y, t, n=None):
+        """diag(t / y^2 + (1 - t) / (1 - y)^2) / n, psd."""
+        c = (t / y**2 + (1.0 - t) / (1.0 - y) ** 2) * (1.0 / _count(y, n))
+        return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="H_y")
+
+    def kl(self, r, s, n=None):
+        """The mean of sum_k y_k (r_k - s_k) - softplus(r_k) + softplus(s_k). Differentiable in both."""
+        y = ops.sigmoid(r)
+        return ops.sum(y * (r - s) - ops.softplus(r) + ops.softplus(s)) * (1.0 / _count(r, n))
 
     def factor(self, r, n=None):
         """B = diag(sqrt(y (1 - y) / n)), with B B' = metric(r)."""
@@ -158,6 +177,15 @@ class Categorical:
         """diag(1 / y) / n (eq. 11), for tangents of y, which sum to 0; infinite where y is 0, so solve in r."""
         c = 1.0 / (y * _count(y, n))
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="M_y")
+
+    def hessian_y(self, y, t, n=None):
+        """diag(one-hot(t) / y^2) / n, psd."""
+        c = _one_hot(t, y) / y**2 * (1.0 / _count(y, n))
+        return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="H_y")
+
+    def kl(self, r, s, n=None):
+        """The mean of sum_k y_k (log p_k - log q_k). Differentiable in both."""
+        return ops.sum(ops.softmax(r) * (ops.log_softmax(r) - ops.log_softmax(s))) * (1.0 / _count(r, n))
 
     def factor(self, r, n=None):
         """B = (diag(s) - y s') / sqrt(n) for each sample, with s = sqrt(y); B B' = metric(r)."""

@@ -77,7 +77,7 @@ class Objective:
             value = self._slice_value(theta, x, t, slice(None), x.shape[0])
             return value + self._decay(theta) if self.weight_decay else value
         n = x.shape[0]
-        parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self._slices(theta, n, self.rows))
+        parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self.slices(theta, n, self.rows))
         return self._finite(sum(parts[1:], parts[0]) + self._decay(theta), theta, x)
 
     def value_and_grad(self, theta, batch):
@@ -90,7 +90,7 @@ class Objective:
             self._check_targets(r, t[rows])
             return self.loss.value(r, t[rows], n), J.lop(self.loss.gradient(r, t[rows], n))
 
-        values, gradients = zip(*parallel(one_slice, self._slices(theta, n, self.rows)), strict=True)
+        values, gradients = zip(*parallel(one_slice, self.slices(theta, n, self.rows)), strict=True)
         g = add_up(gradients)
         if self.weight_decay:
             g = g + self.weight_decay * theta
@@ -102,7 +102,7 @@ class Objective:
     def linearize(self, theta, x):
         """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
         x = self._input(theta, x)
-        slices = self._slices(theta, x.shape[0], None)
+        slices = self.slices(theta, x.shape[0])
         pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
         if len(pairs) == 1:
             return pairs[0]
@@ -112,12 +112,12 @@ class Objective:
     def predict(self, theta, x):
         """y = sigma(r), (N, ...): the output distribution's parameters."""
         x = self._input(theta, x)
-        slices = self._slices(theta, x.shape[0], self.rows)
+        slices = self.slices(theta, x.shape[0], self.rows)
         return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
 
     # -- slices ------------------------------------------------------------------------------------------
 
-    def _slices(self, theta, n, limit):
+    def slices(self, theta, n, limit=None):
         """Slices of n rows: as many as threads if the work is worth it, more if `limit` rows are exceeded."""
         if type(theta) is Var:
             return [slice(None)]

@@ -205,6 +205,11 @@ class Jacobian(LinearOperator):
         self._disjoint = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
         self._covering = self._disjoint and sum(stop - start for start, stop in spans) == x.size
 
+    @property
+    def parameters(self):
+        """{tape index: node} of the views of x, a net's named parameters."""
+        return self._views
+
     @functools.cached_property
     def _last_use(self):
         return {i: node.out for node in self.nodes for i, _ in node.inputs}

@@ -1,0 +1,28 @@
+"""The Hessian of the objective: linearize the gradient (Pearlmutter 1994: H v = R{gradient}). Indefinite in general."""
+
+from ..autodiff import linearize
+from ..backend import parallel
+from ..linalg import SliceSum, identity
+
+
+def hessian(objective, theta, batch):
+    """H at theta as a symmetric operator (n, n): forward and backward pass once, then products only.
+
+    Weight decay adds weight_decay I. Raises what `objective.value_and_grad` raises for a bad batch.
+    """
+    x, t = objective.checked(theta, batch)
+    objective.value(theta, (x, t))  # checks targets, and finds what is not finite
+    n = x.shape[0]
+
+    def one_slice(rows):
+        def gradient(theta):
+            r, J = linearize(lambda theta: objective.net.apply(theta, x[rows]), theta)
+            return J.lop(objective.loss.gradient(r, t[rows], n))
+
+        H = linearize(gradient, theta)[1]
+        H.symmetric, H.name = True, "H"
+        return H
+
+    parts = parallel(one_slice, objective.slices(theta, n))
+    H = parts[0] if len(parts) == 1 else SliceSum(parts)
+    return H + objective.weight_decay * identity(theta.shape[0]) if objective.weight_decay else H
