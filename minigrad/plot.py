@@ -82,18 +82,22 @@ def look(method):
 
 def figure(rows=1, columns=1, width=7.2, height=3.0, **options):
     """(fig, axes) in the book's style; width and height in inches, options as matplotlib's subplots."""
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        return _dress(*plt.subplots(rows, columns, figsize=(width, height), layout="constrained", **options))
+    return _styled("subplots", rows, columns, figsize=(width, height), **options)
 
 
 def mosaic(layout, width=7.2, height=5.0, **options):
     """(fig, {name: ax}) for a layout such as [["left", "right"], ["below", "below"]], in the book's style."""
+    return _styled("subplot_mosaic", layout, figsize=(width, height), **options)
+
+
+def _styled(make, *args, **options):
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        return _dress(*plt.subplot_mosaic(layout, figsize=(width, height), layout="constrained", **options))
+        fig, axes = _dress(*getattr(plt, make)(*args, layout="constrained", **options))
+        interactive = plt.isinteractive()  # a notebook's backend turns it on at its first figure, and needs it to stay
+    (plt.ion if interactive else plt.ioff)()
+    return fig, axes
 
 
 def _dress(fig, axes):

@@ -3,11 +3,14 @@
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minigrad import plot
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -67,6 +70,14 @@ def test_same_figure_same_bytes(close, tmp_path, suffix):
     assert len(first.read_bytes()) > 1000
     if suffix != "svg":  # names of clips in SVG are random without a salt
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_figures_show_in_a_notebook_without_being_asked_to():
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    cells = ["from minigrad.plot import figure", "fig, ax = figure()", "fig, ax = figure()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}}).execute()
+    assert [len(cell.outputs) for cell in notebook.cells] == [0, 1, 1]
 
 
 def test_caption_lies_below_the_axes(close, tmp_path):
