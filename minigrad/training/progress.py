@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {postfix}"
+_FORMAT = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}{postfix}"
 
 
 class Progress:
