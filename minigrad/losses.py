@@ -62,6 +62,10 @@ class Gaussian:
         """d value / dr, (N, O)."""
         return (r - t) * (1.0 / (self.beta**2 * _count(r, n)))
 
+    def value_and_gradient(self, r, t, n=None):
+        """Both."""
+        return self.value(r, t, n), self.gradient(r, t, n)
+
     def predict(self, r):
         """y = r."""
         return r
@@ -110,6 +114,10 @@ class Bernoulli:
         """(y - t) / n, (N, O)."""
         return (ops.sigmoid(r) - t) * (1.0 / _count(r, n))
 
+    def value_and_gradient(self, r, t, n=None):
+        """Both."""
+        return self.value(r, t, n), self.gradient(r, t, n)
+
     def predict(self, r):
         """y = sigmoid(r)."""
         return ops.sigmoid(r)
@@ -126,7 +134,7 @@ class Bernoulli:
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="M_y")
 
     def hessian_y(self, y, t, n=None):
-        """diag(t / y^2 + (1 - t) / (1 - y)^2) / n, psd."""
+        """diag(t / y^2 + (1 - t) / (1 - y)^2) / n, psd; not finite where y is 0 or 1."""
         c = (t / y**2 + (1.0 - t) / (1.0 - y) ** 2) * (1.0 / _count(y, n))
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="H_y")
 
@@ -155,13 +163,23 @@ class Categorical:
     """Cross-entropy of one class out of O, y = softmax(r); targets are integer labels (N,)."""
 
     def value(self, r, t, n=None):
-        """The mean of logsumexp(r) - r_t. Differentiable in r."""
-        chosen = ops.take_along_axis(r, t.reshape(-1, 1), 1)
-        return ops.sum(ops.logsumexp(r, axis=1, keepdims=True) - chosen) * (1.0 / _count(r, n))
+        """The mean of -log y_t = logsumexp(r) - r_t. Differentiable in r."""
+        return self._value(ops.log_softmax(r), t, _count(r, n))
 
     def gradient(self, r, t, n=None):
         """(softmax(r) - one-hot(t)) / n, (N, O)."""
-        return (ops.softmax(r) - _one_hot(t, r)) * (1.0 / _count(r, n))
+        return self._gradient(ops.softmax(r), t, _count(r, n))
+
+    def value_and_gradient(self, r, t, n=None):
+        """Both, from one log-softmax."""
+        log_y = ops.log_softmax(r)
+        return self._value(log_y, t, _count(r, n)), self._gradient(ops.exp(log_y), t, _count(r, n))
+
+    def _value(self, log_y, t, n):
+        return ops.sum(ops.take_along_axis(log_y, t.reshape(-1, 1), 1)) * (-1.0 / n)
+
+    def _gradient(self, y, t, n):
+        return (y - _one_hot(t, y)) * (1.0 / n)
 
     def predict(self, r):
         """y = softmax(r)."""
@@ -179,7 +197,7 @@ class Categorical:
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="M_y")
 
     def hessian_y(self, y, t, n=None):
-        """diag(one-hot(t) / y^2) / n, psd."""
+        """diag(one-hot(t) / y^2) / n, psd; infinite where the label's y is 0."""
         c = _one_hot(t, y) / y**2 * (1.0 / _count(y, n))
         return SampleBlocks(y.shape, y.dtype, lambda v: c * v, name="H_y")
 
@@ -222,8 +240,8 @@ def _count(r, n):
     return r.shape[0] if n is None else n
 
 
-def _one_hot(t, r):
-    return (t.reshape(-1, 1) == xp.arange(r.shape[1])).astype(untraced(r).dtype)
+def _one_hot(t, y):
+    return (t.reshape(-1, 1) == xp.arange(y.shape[1])).astype(untraced(y).dtype)
 
 
 def _extremes(t):

@@ -88,7 +88,8 @@ class Objective:
         def one_slice(rows):
             r, J = linearize(lambda theta: self.net.apply(theta, x[rows]), theta)
             self._check_targets(r, t[rows])
-            return self.loss.value(r, t[rows], n), J.lop(self.loss.gradient(r, t[rows], n))
+            value, u = self.loss.value_and_gradient(r, t[rows], n)
+            return value, J.lop(u)
 
         values, gradients = zip(*parallel(one_slice, self.slices(theta, n, self.rows)), strict=True)
         g = add_up(gradients)

@@ -99,6 +99,16 @@ def test_gradient_is_what_the_tape_makes_of_the_value(loss, r, t, n):
     check.derivatives(lambda r: loss.gradient(r, dev(t), n), dev(r))
 
 
+@each_loss
+@each_count
+def test_value_and_gradient_are_the_value_and_the_gradient(loss, r, t, n):
+    value, gradient = loss.value_and_gradient(dev(r), dev(t), n)
+    close(value, sample_losses(loss, r, t).sum() / (n or N), rtol=1e-14)
+    close(gradient, loss.gradient(dev(r), dev(t), n))
+    for i in range(2):
+        check.derivatives(lambda r, i=i: loss.value_and_gradient(r, dev(t), n)[i], dev(r))
+
+
 # --- metrics ----------------------------------------------------------------------------------------------
 
 
@@ -202,6 +212,57 @@ def test_squared_error_after_a_sigmoid_is_no_matched_pair(r, rng):
     assert np.abs(hessian(t) - pulled).max() > 0.01 * np.abs(pulled).max()
     targets, p = all_targets(loss, y)  # averaged over the model's own targets, the difference is gone
     close(sum(p_k[0] * hessian(t_k) for t_k, p_k in zip(targets, p)), pulled)
+
+
+# --- the loss in y, and the divergence --------------------------------------------------------------------
+
+
+@each_loss
+@each_count
+def test_hessian_in_y(loss, r, t, n):
+    y = distribution(loss, r)
+    by_hand = {
+        "Gaussian": lambda: np.ones((N, O)) / getattr(loss, "beta", 1) ** 2,
+        "Bernoulli": lambda: t / y**2 + (1 - t) / (1 - y) ** 2,
+        "Categorical": lambda: np.eye(O)[t] / y**2,
+    }[type(loss).__name__]()
+    H = loss.hessian_y(dev(y), dev(t), n)
+    assert H.psd
+    close(H.dense(), np.diag(by_hand.ravel()) / (n or N))
+
+
+@each_loss
+@each_count
+def test_averaged_over_the_models_targets_the_hessian_in_y_is_the_metric_in_y(loss, r, n):
+    y = dev(distribution(loss, r))
+    targets, p = all_targets(loss, r)
+    expected = sum(
+        np.repeat(p_t, O)[:, None] * host(loss.hessian_y(y, dev(t), n).dense()) for t, p_t in zip(targets, p)
+    )
+    close(expected, loss.metric_y(y, n).dense())
+
+
+@each_loss
+@each_count
+def test_kl_is_the_expected_difference_of_log_likelihoods(loss, r, rng, n):
+    s = r + rng.standard_normal(r.shape)
+    targets, p = all_targets(loss, r)
+    differences = np.stack([sample_losses(loss, s, t) - sample_losses(loss, r, t) for t in targets])
+    found = loss.kl(dev(r), dev(s), n)
+    close(found, (p * differences).sum() / (n or N))
+    assert found.shape == () and host(found) > 0.01
+    close(loss.kl(dev(r), dev(r), n), 0.0, atol=1e-15)
+
+
+@each_loss
+@each_count
+def test_the_metric_is_the_second_derivative_of_kl_in_either_argument(loss, r, n):
+    """And the first is zero: KL(r, r + d) and KL(r + d, r) are both d' M d / 2 to second order."""
+    M = host(loss.metric(dev(r), n).dense())
+    for kl in (lambda s: loss.kl(dev(r), s, n), lambda s: loss.kl(s, dev(r), n)):
+        check.derivatives(kl, dev(1.1 * r))
+        np.testing.assert_allclose(host(grad(kl)(dev(r))), 0, atol=1e-13 * M.max())
+        close(linearize(grad(kl), dev(r))[1].dense(), M, rtol=1e-10)
 
 
 # --- samples ----------------------------------------------------------------------------------------------
@@ -333,7 +394,12 @@ def test_float32_stays_float32(loss, r, rng, n):
     r32, v = dev(r, "float32"), dev(rng.standard_normal(N * O))
     assert loss.value(r32, narrow, n).dtype == "float32"
     assert loss.gradient(r32, narrow, n).dtype == "float32"
+    assert [part.dtype for part in loss.value_and_gradient(r32, narrow, n)] == ["float32", "float32"]
     close(loss.value(r32, narrow, n), loss.value(dev(r), dev(t), n), rtol=1e-5)
+    assert loss.kl(r32, 2 * r32, n).dtype == "float32"
+    close(loss.kl(r32, 2 * r32, n), loss.kl(dev(r), 2 * dev(r), n), rtol=1e-4)
+    in_y = loss.hessian_y(loss.predict(r32), narrow, n)
+    assert in_y.dtype == (in_y @ dev(v, "float32")).dtype == "float32"
     for make in (loss.metric, lambda r, n: loss.metric_y(loss.predict(r), n), loss.factor):
         A = make(r32, n)
         assert A.dtype == "float32"
@@ -441,9 +507,18 @@ def test_the_device_does_the_same(loss, r, t):
     def everything():
         z, u, v = dev(r), dev(t), dev(np.arange(12.0))
         loss.check((N, O), u)
-        operators = loss.metric(z), loss.metric_y(loss.predict(z)), loss.factor(z), loss.factor(z).T
+        y = loss.predict(z)
+        operators = loss.metric(z), loss.metric_y(y), loss.hessian_y(y, u), loss.factor(z), loss.factor(z).T
         sample = loss.sample(z, np.random.default_rng(0))
-        arrays = [loss.value(z, u), loss.gradient(z, u), loss.predict(z), sample, *(A @ v for A in operators)]
+        arrays = [
+            loss.value(z, u),
+            loss.kl(z, 2 * z),
+            loss.gradient(z, u),
+            loss.predict(z),
+            sample,
+            *(A @ v for A in operators),
+        ]
+        arrays += loss.value_and_gradient(z, u)
         return [host(array) for array in arrays] + [host(jacobian(lambda z: loss.gradient(z, u))(z))]
 
     expected = everything()

@@ -524,8 +524,8 @@ def norm(x, axis=None, keepdims=False):
 @primitive
 def _softmax(x, *, axis):
     """e**x / sum e**x"""
-    y = xp.exp(x - xp.max(x.real, axis=axis, keepdims=True))
-    y /= xp.sum(y, axis=axis, keepdims=True)
+    y = xp.exp(x - x.real.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
     return y
 
 
@@ -566,8 +566,8 @@ def logsumexp(x, axis=None, keepdims=False):
 @primitive
 def _log_softmax(x, *, axis):
     """x - log sum e**x"""
-    y = x - xp.max(x.real, axis=axis, keepdims=True)
-    y -= xp.log(xp.sum(xp.exp(y), axis=axis, keepdims=True))
+    y = x - x.real.max(axis=axis, keepdims=True)
+    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y
 
 

@@ -108,8 +108,8 @@ class Tape:
         inputs, operands = [], []
         for i, arg in enumerate(args):
             if type(arg) is Var and arg.tape is self:
-                inputs.append((arg.index, op.rule(i, y, values, params)))
                 operands.append(arg.index)
+                inputs.append((arg.index, op.rule(i, y, values, params)))
             else:
                 operands.append(_shape(arg))
         span = _span(params) if op is view and operands[0] == 0 else None
@@ -135,14 +135,11 @@ class Primitive:
         if tape is None:
             return self._evaluate(args, params)
         values = [arg.value if type(arg) is Var and arg.tape is tape else arg for arg in args]
-        evaluate = self._evaluate
-        for value in values:
-            if type(value) is Var:  # traced by an outer tape, too: it records the same operation
-                evaluate = self._again
-        return tape.record(self, evaluate(values, params), values, args, params)
-
-    def _again(self, args, params):
-        return self(*args, **params)
+        if Var in map(type, values):  # traced by an outer tape, too: it records the same operation
+            y = self(*values, **params)
+        else:
+            y = self._evaluate(values, params)
+        return tape.record(self, y, values, args, params)
 
     def _evaluate(self, args, params):
         try:
@@ -198,12 +195,13 @@ class Jacobian(LinearOperator):
         for node in reversed(tape.nodes):
             if node.out in needed:
                 nodes.append(node)
-                needed.update(i for i, _ in node.inputs)
+                for i, _ in node.inputs:
+                    needed.add(i)
         self.nodes = nodes[::-1]
         self._views = {node.out: node for node in self.nodes if node.span is not None}
-        spans = sorted(node.span for node in self._views.values())
-        self._disjoint = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-        self._covering = self._disjoint and sum(stop - start for start, stop in spans) == x.size
+        edges = list(itertools.chain(*sorted([node.span for node in self._views.values()])))  # start, stop, start, ...
+        self._disjoint = edges == sorted(edges)
+        self._covering = self._disjoint and sum(edges[1::2]) - sum(edges[::2]) == x.size
 
     @property
     def parameters(self):
@@ -264,7 +262,7 @@ class Jacobian(LinearOperator):
 
     def _backwards(self, u, gradient):
         """The reverse loop; `gradient` collects the cotangent of x, or is None if nobody wants it."""
-        cotangents = {self.out: u}
+        cotangents, slots = {self.out: u}, {} if gradient is None else gradient.slots
         for node in reversed(self.nodes):
             if node.out not in cotangents:  # a parameter, in a sweep that leaves those out
                 continue
@@ -276,7 +274,7 @@ class Jacobian(LinearOperator):
             for i, linear in node.inputs:
                 if gradient is None and (i == 0 or i in self._views):
                     continue
-                slot = gradient.slot(i) if gradient is not None else None
+                slot = slots.get(i)
                 if slot is None:
                     term = linear.lop(u)
                     cotangents[i] = cotangents[i] + term if i in cotangents else term
@@ -315,18 +313,12 @@ class _Gradient:
 
     def __init__(self, J, traced):
         self.J, self.direct = J, None
-        self.pieces, self.slots, self.vector = [], {}, None
+        self.pieces, self.vector = [], None
+        self.slots = {}  # tape index of a view that owns its slice -> the memory where its cotangent belongs
         if J._views and not traced:
-            self.vector = (xp.empty if J._covering else xp.zeros)(J.shape[1], J.dtype)
-
-    def slot(self, i):
-        """The memory where the cotangent of tape index i belongs, if it is a view of x and owns its slice."""
-        if self.vector is None or i not in self.J._views or not self.J._disjoint:
-            return None
-        if i not in self.slots:
-            node = self.J._views[i]
-            self.slots[i] = self.vector[slice(*node.span)].reshape(node.shape)
-        return self.slots[i]
+            self.vector = vector = (xp.empty if J._covering else xp.zeros)(J.shape[1], J.dtype)
+            if J._disjoint:
+                self.slots = {i: vector[slice(*node.span)].reshape(node.shape) for i, node in J._views.items()}
 
     def add(self, node, u):
         """Take the cotangent u of a view, unless it was written in its place already."""

@@ -183,6 +183,12 @@ def test_kinks_branch_on_the_real_part(f):
     assert backend.item(ops.maximum(dev([0.2 - 1j]), 0.2)) == 0.2 - 1j  # a tie takes the first, whatever its step
 
 
+def test_a_complex_step_at_the_kink_finds_the_derivative_taken_there():
+    zero, v = dev(np.zeros(2)), dev(np.array([1.0, -2.0]))
+    assert host(check.complex_step(ops.abs, zero, v)).tolist() == [0, 0]
+    assert host(linearize(ops.abs, zero)[1].rop(v)).tolist() == [0, 0]
+
+
 def test_ties_along_an_axis():
     x = dev([[1.0, 1.0], [1.0, 0.0]])
     close(swept(lambda x: ops.max(x, 0), x)[2], [[0.5, 1], [0.5, 0]])
