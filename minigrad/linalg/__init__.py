@@ -1,6 +1,10 @@
 """Linear operators and the solvers that only need their products."""
 
-from .cg import MartensStop, cg
+from .cg import cg
+from .info import Info, MartensStop
+from .lanczos import Spectrum, condition_number, lanczos, largest_eigenvalue, spectrum
+from .minres import minres
+from .minres_qlp import minres_qlp
 from .operator import (
     BlockDiagonal,
     Diagonal,
@@ -18,13 +22,21 @@ __all__ = [
     "BlockDiagonal",
     "Diagonal",
     "Identity",
+    "Info",
     "LinearOperator",
     "LowRank",
     "MartensStop",
     "Matrix",
     "SliceRows",
     "SliceSum",
+    "Spectrum",
     "as_operator",
     "cg",
+    "condition_number",
     "identity",
+    "lanczos",
+    "largest_eigenvalue",
+    "minres",
+    "minres_qlp",
+    "spectrum",
 ]

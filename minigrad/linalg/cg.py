@@ -12,54 +12,10 @@ direction stays; phi(x) = x'Ax/2 - b'x, the quadratic that CG minimizes.
 """
 
 import math
-from dataclasses import dataclass, field
 
-from ..backend import is_array, to_host, xp
-from .operator import LinearOperator, as_operator
+from ..backend import to_host, xp
+from .info import Info, checked
 from .vectors import advance, combine, dot
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a solve did.
-
-    reason: "rtol", "atol" (the residual is small enough), "progress" (the stop rule), "maxiter", "negative curvature"
-    (p'Ap <= 0: x is the iterate before it), or "zero right-hand side" (x is zero).
-    residuals: ||b - A x|| before each iteration and after the last (recursively updated, as CG does).
-    quadratics: phi(x) likewise. iterates: {iteration: x} as asked for. curvature: p'Ap of each iteration.
-    """
-
-    iterations: int
-    reason: str
-    residuals: list
-    quadratics: list
-    curvature: list
-    iterates: dict = field(default_factory=dict, repr=False)
-
-    @property
-    def converged(self):
-        """Did the residual test or the stop rule end it?"""
-        return self.reason in ("rtol", "atol", "progress", "zero right-hand side")
-
-
-@dataclass(frozen=True)
-class MartensStop:
-    """Stop when phi has gained less than k eps, relatively, over the last k iterations (Martens 2010, section 4.4).
-
-    (phi_i - phi_{i-k}) / phi_i < k eps with k = max(least, fraction i), once phi_i < 0 and i > k.
-    """
-
-    eps: float = 5e-4
-    least: int = 10
-    fraction: float = 0.1
-
-    def __call__(self, quadratics):
-        """quadratics: phi_0 .. phi_i. Stop now?"""
-        i = len(quadratics) - 1
-        k = max(self.least, math.ceil(self.fraction * i))
-        if i <= k or quadratics[i] >= 0:
-            return False
-        return (quadratics[i] - quadratics[i - k]) / quadratics[i] < k * self.eps
 
 
 def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=None, stop=None, store=()):
@@ -72,7 +28,7 @@ def cg(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, callback=Non
     ends with "maxiter" or "negative curvature" and says so.
     Raises ValueError for wrong shapes or an operator of ours not tagged psd, FloatingPointError for non-finite numbers.
     """
-    A, M = _checked(A, b, x0, M)
+    A, M = checked("cg", A, b, x0, M, tag="psd", instead="; for indefinite ones use minres")
     n = b.shape[0]
     maxiter = 10 * n if maxiter is None else maxiter
     store = frozenset(store)
@@ -164,23 +120,3 @@ def _info(history, reason, iterations, iterates):
         curvature=rows[1:, 2].tolist(),
         iterates=iterates,
     )
-
-
-def _checked(A, b, x0, M):
-    for name, vector in (("b", b), ("x0", x0)):
-        if vector is not None and not is_array(vector):
-            raise TypeError(f"cg: {name} must be an array of the active backend, got {type(vector).__name__}")
-    if b.ndim != 1:
-        raise ValueError(f"cg: b must be a vector, got shape {b.shape}")
-    if b.dtype.kind != "f":
-        raise TypeError(f"cg: b must hold floating-point numbers, got {b.dtype}")
-    ours = isinstance(A, LinearOperator)
-    A, M = as_operator(A), None if M is None else as_operator(M)
-    if ours and not A.psd:
-        raise ValueError(f"cg: needs an operator tagged psd, got {A!r}; for indefinite ones use minres")
-    for name, operator in (("A", A), ("M", M)):
-        if operator is not None and tuple(operator.shape) != (b.shape[0], b.shape[0]):
-            raise ValueError(f"cg: {name} must be {(b.shape[0], b.shape[0])} for b {b.shape}, got {operator.shape}")
-    if x0 is not None and x0.shape != b.shape:
-        raise ValueError(f"cg: x0 must have b's shape {b.shape}, got {x0.shape}")
-    return A, M

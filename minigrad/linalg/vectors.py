@@ -42,6 +42,28 @@ def combine(p, z, beta):
     over_blocks(p.shape[0], work)
 
 
+def three_term(u, p, z, a, b, c):
+    """u = a p + b z + c u, in place; returns the new u'u. One step of the Lanczos process."""
+
+    def work(block):
+        new = u[block]
+        new *= c
+        new += a * p[block]
+        new += b * z[block]
+        return xp.dot(new, new)
+
+    return reduce(operator.add, over_blocks(u.shape[0], work))
+
+
+def mix(C, rows, out):
+    """out = C @ rows for a small matrix C; out may be some of the rows themselves."""
+
+    def work(block):
+        out[:, block] = C @ rows[:, block]
+
+    over_blocks(rows.shape[1], work)
+
+
 def add_up(vectors):
     """The sum of equally long fresh vectors, in order, in place in the first."""
     total = vectors[0]
