@@ -1,21 +1,31 @@
 """Curvature matrices as operators: J' M J for the J of an objective and a metric M, and the Hessian."""
 
-from .fisher import fisher, pullback
+from .blocks import Restricted, block_diagonal
+from .fisher import factored_fisher, fisher, pullback
 from .gauss_newton import gauss_newton, through_y
 from .hessian import hessian
 from .layers import Layer, affine_layers
+from .preconditioner import martens_preconditioner
+from .sample_space import DirectInfo, row_space_solve, sample_space_solve
 from .samples import SampleGradients, SampleMetric, gradient_covariance, per_sample_gradients
 
 __all__ = [
+    "DirectInfo",
     "Layer",
+    "Restricted",
     "SampleGradients",
     "SampleMetric",
     "affine_layers",
+    "block_diagonal",
+    "factored_fisher",
     "fisher",
     "gauss_newton",
     "gradient_covariance",
     "hessian",
+    "martens_preconditioner",
     "per_sample_gradients",
     "pullback",
+    "row_space_solve",
+    "sample_space_solve",
     "through_y",
 ]

@@ -9,7 +9,7 @@ Three different matrices go by that name; none is ever called just "Fisher" here
 g is one sample's gradient of log p(t | x). Weight decay is no distribution and is left out; add it as an operator.
 """
 
-from ..backend import check_name, parallel
+from ..backend import check_name, parallel, xp
 from ..linalg import SliceSum
 from .samples import SampleGradients, SampleMetric, gradient_covariance
 
@@ -33,6 +33,20 @@ def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1):
         n = r.shape[0]
         return pullback(J, lambda rows: loss.metric(r[rows], n))
     return SampleMetric(SampleGradients(J, [loss.gradient(r, loss.sample(r, rng), 1) for _ in range(samples)]))
+
+
+def factored_fisher(objective, theta, x):
+    """The exact Fisher information as G = P' P / (O N), with O rows a sample where mc draws some: a SampleMetric.
+
+    The rows are J_i' b_k sqrt(O) for the columns b_k of B_i, with B_i B_i' = M_i the metric of sample i: scores at
+    chosen targets, so to speak, whose mean is not left to chance. The operator equals `fisher(..., kind="exact")`, at O
+    times the memory; what it adds are the Gram matrix and its solves (`sample_space_solve`), for few outputs.
+    """
+    r, J = objective.linearize(theta, x)
+    n, outputs = r.shape
+    B = objective.loss.factor(r, 1)
+    columns = outputs**0.5 * xp.eye(outputs, dtype=r.dtype)
+    return SampleMetric(SampleGradients(J, [B.matvec(xp.tile(e, n)).reshape(r.shape) for e in columns]))
 
 
 def pullback(J, metric):

@@ -3,11 +3,12 @@
 By the chain rule the Hessian of loss(z(theta)) is J' H_L J plus a remainder, the sum over outputs k of dL/dz_k times
 the Hessian of z_k. How much is called remainder depends on where the composition is cut:
 
-    at r    remainder sum_k (dL/dr_k) d2 r_k/dtheta2     vanishes where r is linear in theta, or the gradient in r is 0
-    at y    remainder sum_k (dL/dy_k) d2 y_k/dtheta2     takes in the curvature of the output activation, too
+    at r    remainder sum_k (dL/dr_k) d2 r_k/dtheta2     zero where r is linear in theta, or y = t
+    at y    remainder sum_k (dL/dy_k) d2 y_k/dtheta2     zero where y is linear in theta, or y = t; but see below
 
 Cut at r, under a matched pair of output activation and loss, H_L does not depend on the targets and is the Fisher
-metric: G is the exact Fisher information (Pascanu & Bengio, section 7 and appendix). Cut at y it does depend on them.
+metric: G is the exact Fisher information (Pascanu & Bengio, section 7 and appendix). Cut at y it does depend on them;
+for Categorical, whose loss is -log y_t, it is the empirical Fisher matrix, and dL/dy_t = -1 / y_t is never zero.
 """
 
 from ..autodiff import linearize
@@ -22,7 +23,8 @@ def gauss_newton(objective, theta, batch, at="r"):
     """G at theta as a psd operator (n, n); forward pass once, then products only.
 
     at: "r" cuts before the output activation, "y" behind it. Weight decay adds weight_decay I, its own Hessian.
-    Raises ValueError for another cut, and what `objective.linearize` raises.
+    Cut at y, Bernoulli and Categorical divide by y, which must not have rounded to 0 or 1.
+    Raises ValueError for another cut, and what `objective.linearize` and the loss's `check` raise.
     """
     check_name("cut", at, CUTS)
     x, t = objective.checked(theta, batch)

@@ -6,12 +6,12 @@ from ..linalg import SliceSum, identity
 
 
 def hessian(objective, theta, batch):
-    """H at theta as a symmetric operator (n, n): forward and backward pass once, then products only.
+    """H at theta as a symmetric operator (n, n): the passes of a gradient once, then products only.
 
     Weight decay adds weight_decay I. Raises what `objective.value_and_grad` raises for a bad batch.
     """
     x, t = objective.checked(theta, batch)
-    objective.value(theta, (x, t))  # checks targets, and finds what is not finite
+    objective.value(theta, (x, t))  # raises for bad targets, and names what is not finite
     n = x.shape[0]
 
     def one_slice(rows):

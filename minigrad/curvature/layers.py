@@ -4,6 +4,7 @@ An affine layer's share of a sample's gradient is the outer product (h 1)' delta
 built from gradients (their squares, their inner products, Kronecker factors) need h and delta alone.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from ..backend import parallel, xp
@@ -42,7 +43,11 @@ def _layers(J, u):
                 if linear.factor.shape[:-1] != u.shape[:1]:
                     raise _refusal(parameter.name, f"is applied to rows {linear.factor.shape[:-1]}, not one a sample")
                 layers.append(Layer(parameter.name, parameter.span, linear.factor, delta))
-    return sorted(layers, key=lambda layer: layer.span)
+    layers.sort(key=lambda layer: layer.span)
+    for one, other in itertools.pairwise(layers):
+        if one.span[1] > other.span[0]:
+            raise _refusal(other.name, f"shares numbers of theta with {one.name!r}")
+    return layers
 
 
 def _matrices(J):
@@ -57,8 +62,8 @@ def _matrices(J):
                     uses[i].append((node.op.name, linear))
     for i, found in uses.items():
         if len(found) != 1 or found[0][1].factor is None:
-            operations = ", ".join(name for name, _ in found)
-            raise _refusal(J.parameters[i].name, f"is used by {operations}")
+            uses_of_it = ", ".join(name for name, _ in found) or "no operation"
+            raise _refusal(J.parameters[i].name, f"is used by {uses_of_it}")
     return J.parameters
 
 

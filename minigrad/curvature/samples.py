@@ -5,11 +5,16 @@ drawn from the model. Neither P nor J is formed: P v is one R-op and a sum over 
 """
 
 import functools
+import itertools
+import math
+from dataclasses import replace
 
 from ..autodiff import ops
-from ..backend import xp
+from ..backend import parallel, threads, xp
 from ..linalg import LinearOperator
-from .layers import Layer, affine_layers
+from .layers import affine_layers
+
+_TILE = 256  # rows of a Gram matrix's tile
 
 
 class SampleGradients(LinearOperator):
@@ -36,21 +41,44 @@ class SampleGradients(LinearOperator):
 
     @functools.cached_property
     def layers(self):
-        """The affine layers, with one row of h and delta for each row of P."""
+        """The affine layers: one row of h a sample, one row of delta a row of P."""
         draws = [affine_layers(self.J, s) for s in self.scores]
-        return [_stacked(layer) for layer in zip(*draws, strict=True)]
+        if len(draws) == 1:
+            return draws[0]
+        return [
+            replace(layers[0], delta=xp.concatenate([layer.delta for layer in layers]))
+            for layers in zip(*draws, strict=True)
+        ]
 
     def gram(self):
-        """P P', (K N, K N): the sum over layers of (h h' + 1) * (delta delta'), elementwise, by symmetric products."""
-        terms = ((layer.h @ layer.h.T + 1) * (layer.delta @ layer.delta.T) for layer in self.layers)
-        return functools.reduce(lambda a, b: a + b, terms)
+        """P P', (K N, K N): the sum over layers of (h h' + 1) * (delta delta'), elementwise.
+
+        By tiles on threads, those above the diagonal only: half of the products, and sums that stay in the cache.
+        """
+        K, N = len(self.scores), self.J.y_shape[0]
+        layers = [(layer.h, layer.delta.reshape(K, N, -1)) for layer in self.layers]
+        count = math.ceil(N / _TILE) if threads() > 1 else 1
+        edges = [N * i // count for i in range(count + 1)]
+        spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+        out = xp.empty((K, N, K, N), self.dtype)
+
+        def tile(pair):
+            a, b = pair
+            total = sum(_products(h[a], delta[:, a], h[b], delta[:, b]) for h, delta in layers)
+            out[:, a, :, b] = total
+            if a != b:
+                out[:, b, :, a] = total.transpose(2, 3, 0, 1)
+
+        tiles = list(itertools.combinations_with_replacement(spans, 2))
+        parallel(tile, tiles[0::2] + tiles[1::2])  # so that each thread has its share of the diagonal
+        return out.reshape(self.shape[0], -1)
 
     def squares(self):
         """The sum over rows of their elementwise squares, (n,): (h^2 1)' delta^2, layer by layer."""
         out = xp.zeros(self.shape[1], self.dtype)
         for layer in self.layers:
-            d2 = layer.delta**2
-            out[slice(*layer.span)] = xp.concatenate([(layer.h**2).T @ d2, d2.sum(axis=0)[None]]).reshape(-1)
+            squares = (layer.delta**2).reshape(len(self.scores), *layer.h.shape[:1], -1).sum(axis=0)
+            out[slice(*layer.span)] = xp.concatenate([(layer.h**2).T @ squares, squares.sum(axis=0)[None]]).reshape(-1)
         return out
 
     def dense(self):
@@ -58,29 +86,35 @@ class SampleGradients(LinearOperator):
         out = xp.zeros(self.shape, self.dtype)
         for layer in self.layers:
             h1 = xp.concatenate([layer.h, xp.ones_like(layer.h[:, :1])], axis=1)
-            out[:, slice(*layer.span)] = (h1[:, :, None] * layer.delta[:, None, :]).reshape(len(h1), -1)
+            delta = layer.delta.reshape(len(self.scores), len(h1), 1, -1)
+            out[:, slice(*layer.span)] = (h1[:, :, None] * delta).reshape(len(out), -1)
         return out
 
 
-def _stacked(draws):
-    if len(draws) == 1:
-        return draws[0]
-    first = draws[0]
-    h, delta = (xp.concatenate([getattr(layer, part) for layer in draws]) for part in ("h", "delta"))
-    return Layer(first.name, first.span, h, delta)
+def _products(h, delta, h2, delta2):
+    """Inner products of gradients, (K, N, K, M), within one layer; the draws of a sample share its h."""
+    flat, flat2 = (d.reshape(-1, d.shape[-1]) for d in (delta, delta2))
+    out = (flat @ flat2.T).reshape(*delta.shape[:2], *delta2.shape[:2])
+    inputs = h @ h2.T
+    inputs += 1
+    out *= inputs[:, None, :]
+    return out
 
 
 class SampleMetric(LinearOperator):
-    """G = P' W P, psd, for P (N, n): W = I / N, or centred (I - 11'/N) / N, which subtracts the rows' mean."""
+    """G = P' W P, psd, for P (N, n): W = C / N with C = I, or centred C = I - 11'/N, which subtracts the rows' mean."""
 
     def __init__(self, P, centred=False):
         super().__init__((P.shape[1], P.shape[1]), P.dtype, psd=True, name="P.T @ W @ P")
         self.P, self.centred = P, centred
 
+    def centre(self, a):
+        """C a for a (N,) or (N, k)."""
+        return a - a.mean(axis=0) if self.centred else a
+
     def weigh(self, a):
-        """W a for a (N,)."""
-        a = a * (1.0 / self.P.shape[0])
-        return a - ops.mean(a) if self.centred else a
+        """W a for a (N,) or (N, k)."""
+        return self.centre(a) * (1.0 / self.P.shape[0])
 
     def _matvec(self, v):
         return self.P.rmatvec(self.weigh(self.P.matvec(v)))

@@ -3,39 +3,16 @@
 import numpy as np
 import pytest
 
-from minigrad import Objective, backend, objective
+from minigrad import Objective
 from minigrad.autodiff import check, linearize
-from minigrad.curvature import fisher, pullback
+from minigrad.curvature import factored_fisher, fisher, pullback
 from minigrad.linalg import cg, identity
-from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import autoencoder, mlp
+from minigrad.losses import Categorical
+from tests.curvature.cases import CASES, N, cut_into_two_slices, each_case, problem, scores
 from tests.helpers import close, dev, host, host_only
-from tests.nets.reference import all_targets, complex_jacobian, forward, sample_losses, targets_for
+from tests.nets.reference import all_targets, forward
 
-N = 3
-CASES = {
-    "Gaussian": (mlp([4, 3, 2]), Gaussian()),
-    "Gaussian beta": (mlp([2, 3, 3], activation="sigmoid"), Gaussian(beta=0.4)),
-    "Gaussian after sigmoid": (autoencoder([4, 2], output="sigmoid"), Gaussian(beta=2.0)),
-    "Bernoulli": (autoencoder([4, 3, 2], code="linear"), Bernoulli()),
-    "Bernoulli relu": (mlp([3, 5, 3], activation="relu"), Bernoulli()),
-    "Categorical": (mlp([4, 5, 4]), Categorical()),
-    "Categorical, two layers": (mlp([3, 4, 4, 5], activation="sigmoid"), Categorical()),
-}
-each_case = pytest.mark.parametrize(("net", "loss"), CASES.values(), ids=CASES)
 KINDS = ("exact", "mc", "empirical")
-
-
-def problem(net, loss, n=N):
-    """theta, x, t on the host."""
-    rng = np.random.default_rng(1)
-    theta, x = 0.7 * rng.standard_normal(net.layout.size), rng.standard_normal((n, net.sizes[0]))
-    return theta, x, targets_for(loss, forward(net, theta, x), rng)
-
-
-def scores(net, loss, theta, x, targets):
-    """d/dtheta log p(t | x), (K, N, n), for K targets a sample, by complex steps."""
-    return -complex_jacobian(lambda theta: sample_losses(loss, forward(net, theta, x), targets), theta)
 
 
 def brute_force(net, loss, theta, x):
@@ -59,9 +36,20 @@ def operator(kind, net, loss, theta, x, t, dtype="float64", **options):
 @each_case
 def test_exact_is_the_expectation_over_all_targets(net, loss):
     theta, x, _ = problem(net, loss)
-    assert theta.size < 300
     expected, _ = brute_force(net, loss, theta, x)
     close(operator("exact", net, loss, theta, x, None).dense(), expected, rtol=1e-10)
+
+
+@each_case
+def test_the_factored_form_is_the_exact_matrix_with_rows(net, loss):
+    theta, x, _ = problem(net, loss)
+    exact, G = (make(Objective(net, loss), dev(theta), dev(x)) for make in (fisher, factored_fisher))
+    assert G.psd and G.P.shape == (N * net.sizes[-1], theta.size)
+    close(G.dense(), exact.dense())
+    rows = host(G.P.dense())
+    close(rows.T @ rows / len(rows), exact.dense())
+    narrow = factored_fisher(Objective(net, loss), dev(theta, "float32"), dev(x))
+    assert narrow.P.gram().dtype == (narrow @ dev(theta, "float32")).dtype == "float32"
 
 
 @each_case
@@ -139,8 +127,7 @@ def test_a_batch_is_the_mean_of_its_samples(net, loss, kind):
 def test_slices_on_threads_change_nothing(net, loss, kind, monkeypatch):
     args = net, loss, *problem(net, loss, n=5)
     whole = operator(kind, *args).dense()
-    monkeypatch.setattr(objective, "WORTH_A_SLICE", 1)
-    monkeypatch.setattr(backend, "_cores", lambda: 2)
+    cut_into_two_slices(monkeypatch)
     G = operator(kind, *args)
     assert len(G.terms if kind == "exact" else G.P.J.parts) == 2
     assert G.psd
