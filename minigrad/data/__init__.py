@@ -1,9 +1,10 @@
-"""The papers' data sets as plain arrays, and the two ways training reads them: a split and minibatches.
+"""The papers' data sets as plain arrays, and the ways training reads them: a split, minibatches, a stream.
 
     (x_train, t_train), (x_test, t_test) = mnist()            # x in [0, 1], one image a row; t the labels
     train, validation = split(x_train, t_train, 10_000, rng)
     for x, t in Batches(train, 128, rng): ...                 # without end, and resumable from three numbers
     for x, t in batches(validation, 1000): ...                # one pass
+    x, t = DeformedDigits(*train, seed=0).samples(0, 128)     # of a sequence of deformed images without end
 
 Files are found where they already are (`sources.py` has the order), else downloaded and checked by hash.
 Whatever is not the whole data set from its own place says so in one line on stderr; damaged files are
@@ -11,6 +12,7 @@ refused by name (`idx.py`, `cifar.py`).
 """
 
 from minigrad.data.datasets import cifar10, fashion_mnist, mnist
+from minigrad.data.deformed import Deformation, DeformedDigits
 from minigrad.data.minibatches import Batches, batches, split
 
-__all__ = ["Batches", "batches", "cifar10", "fashion_mnist", "mnist", "split"]
+__all__ = ["Batches", "batches", "cifar10", "fashion_mnist", "mnist", "split", "DeformedDigits", "Deformation"]
