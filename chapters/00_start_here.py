@@ -233,12 +233,31 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | losses: `Gaussian`, `Bernoulli`, `Categorical` | P&B; George A | 6, 23-28 | `losses` | 20 | |
 # | metrics in r and in y | P&B; George B | 9-11, 14-21 | `losses` | 20 | |
 # | mean loss over a batch | P&B | 6 | `objective` | 00 | |
-# | Fisher: exact, mc | P&B | 8 | `curvature.fisher` | 00 | |
-# | Fisher: empirical | P&B | 13 | `curvature.fisher` | 00 | |
+# | Hessian of the objective: `hessian` | P&B 4.2; George 3.1.1 | | `curvature.hessian` | 30 | |
+# | Gauss-Newton: `gauss_newton` | Schraudolph 2002; P&B | 14-21 | `curvature.gauss_newton` | 30 | |
+# | Fisher: exact, mc | P&B | 8 | `curvature.fisher` | 30 | |
+# | Fisher: empirical | P&B | 13 | `curvature.fisher` | 30 | |
+# | `gradient_covariance`, centred or not | P&B | 12, 13 | `curvature.samples` | 30 | |
+# | gradients sample by sample | P&B 4.1 | | `curvature.samples` | 30 | |
+# | blocks by layer: `block_diagonal` | George 3.1.6 | | `curvature.blocks` | 30 | |
+# | Lanczos, `largest_eigenvalue` | LeCun, Simard & Pearlmutter 1993; George 3.1.2 | | `linalg.lanczos` | 30 | |
+# | divergence of outputs, its expansion | P&B; George 3.2.1 | 3, 4 | `losses` | 40 | |
 # | operator algebra, damping G + λI | George 3.1.3 | | `linalg.operator` | 00 | |
-# | `ConjugateGradient`, `MartensStop` | P&B alg. 1; Martens 2010, 4.4 | | `linalg.cg` | 00 | |
-# | `NaturalGradient` | P&B alg. 1 | 1, 8 | `optimizers.natural_gradient` | 00 | `deep-autoencoder` |
-# | `LevenbergMarquardt`, `FixedDamping` | Martens 2010; P&B | 30 | `optimizers.damping` | 00 | `deep-autoencoder` |
+# | conjugate gradients, `MartensStop` | P&B alg. 1; Martens 2010, 4.4 | | `linalg.cg` | 50 | |
+# | MINRES | Paige & Saunders 1975 | | `linalg.minres` | 50 | |
+# | MINRES-QLP | P&B 8.3; Choi, Paige & Saunders 2011 | | `linalg.minres_qlp` | 50 | |
+# | solving in the space of samples | Woodbury | | `curvature.sample_space` | 50 | |
+# | diagonal preconditioner | Martens 2010, 4.7 | | `curvature.preconditioner` | 50 | |
+# | `Newton`, damped | P&B 4.2, 8.4 | | `optimizers.newton` | 40 | `one-unit-autoencoder` |
+# | `NaturalGradient` | P&B alg. 1 | 1, 5, 8 | `optimizers.natural_gradient` | 40 | `deep-autoencoder` |
+# | `ConjugateGradient`, `Minres`, `MinresQLP`, `SampleSpace` | P&B 8.3 | | `optimizers.solvers` | 50 | |
+# | `LevenbergMarquardt`, `FixedDamping` | Martens 2010; P&B | 29, 30 | `optimizers.damping` | 40 | `deep-autoencoder` |
+# | `HessianFree` | Martens 2010; P&B 7 | | `optimizers.hessian_free` | 50 | `hessian-free-is-natural-gradient` |
+# | `KrylovSubspaceDescent` | Vinyals & Povey 2012; P&B 7 | | `optimizers.krylov_subspace_descent` | 50 | |
+# | whose batch: `Unlabeled` | P&B 5, 8.5 | 8 | `optimizers.metric_batch` | 55 | `metric-batch`, `tune-metric-batch` |
+# | `TONGA` | Le Roux et al. 2008; P&B 4.1 | 12, 13 | `optimizers.tonga` | 55 | `metric-batch` |
+# | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
+# | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
 # | `SGD`, with momentum, Nesterov | George 2.1.1, 2.2, 2.4.3 | | `optimizers.sgd` | 00 | `deep-autoencoder` |
 # | `Adagrad`, `RMSProp`, `Adam` | George 2.4.3, 3.6.1 | | `optimizers.adaptive` | | `deep-autoencoder` |
 # | gradient clipping | George 2.4.1 | | `optimizers.first_order` | | |
@@ -246,7 +265,8 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | training loop, checkpoints | | | `training.fit` | | `deep-autoencoder` |
 # | hyper-parameters by random trials | George 2.3 | | | | `tune-deep-autoencoder` |
 #
-# (P&B: Pascanu & Bengio.) Read on: chapter 10 builds the engine, chapter 20 the networks and their losses.
+# (P&B: Pascanu & Bengio.) Read on: chapter 10 builds the engine, chapter 20 the networks and their losses, chapter 30
+# the curvature matrices, chapter 40 natural gradient itself.
 #
 # ## Exercise
 #

@@ -53,7 +53,7 @@ def list_():
     """The experiments, and the figure of which paper each one makes."""
     table = Table(box=None, pad_edge=False)
     for column in ("name", "what it does", "paper"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for name in experiments_.EXPERIMENTS:
         module = experiments_.find(name)
         table.add_row(name, module.DESCRIPTION, module.PAPER)

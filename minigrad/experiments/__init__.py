@@ -16,7 +16,13 @@ from ..backend import check_name
 
 EXPERIMENTS = {
     "deep-autoencoder": "deep_autoencoder",
+    "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
+    "metric-batch": "metric_batch",
+    "one-unit-autoencoder": "one_unit_autoencoder",
+    "order-robustness": "order_robustness",
+    "reparametrization": "reparametrization",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
+    "tune-metric-batch": "tune_metric_batch",
 }
 RECORD = "record.json"
 SCALES = ("quick", "usual", "full")

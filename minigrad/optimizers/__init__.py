@@ -11,16 +11,26 @@ is a flat dict of numbers and vectors, log one of floats.
 from ..backend import check_name
 from .adaptive import Adagrad, Adam, RMSProp
 from .damping import FixedDamping, LevenbergMarquardt
-from .natural_gradient import ConjugateGradient, NaturalGradient
+from .hessian_free import HessianFree
+from .krylov_subspace_descent import KrylovSubspaceDescent
+from .metric_batch import Unlabeled
+from .natural_gradient import NaturalGradient
+from .newton import Newton
 from .schedules import Constant, InverseTime, Steps, Waterfall
 from .sgd import SGD
+from .solvers import ConjugateGradient, Minres, MinresQLP, SampleSpace
+from .tonga import TONGA
 
 OPTIMIZERS = {
     "sgd": SGD,
     "adagrad": Adagrad,
     "rmsprop": RMSProp,
     "adam": Adam,
+    "newton": Newton,
+    "hessian-free": HessianFree,
+    "krylov-subspace-descent": KrylovSubspaceDescent,
     "natural-gradient": NaturalGradient,
+    "tonga": TONGA,
 }
 
 
@@ -35,8 +45,16 @@ __all__ = [
     "Adagrad",
     "RMSProp",
     "Adam",
+    "Newton",
+    "HessianFree",
+    "KrylovSubspaceDescent",
     "NaturalGradient",
+    "TONGA",
     "ConjugateGradient",
+    "Minres",
+    "MinresQLP",
+    "SampleSpace",
+    "Unlabeled",
     "FixedDamping",
     "LevenbergMarquardt",
     "Constant",
