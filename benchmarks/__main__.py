@@ -49,7 +49,7 @@ def main():
         print("\n".join(f"{work.name:26} {work.title}" for work in args.works))
         return
     if args.write:
-        table.check_readme()
+        table.check_readme("benchmarks")
     say = lambda line: print(line, flush=True)
     load = harness.load()
     if load > BUSY:
@@ -62,7 +62,9 @@ def main():
     facts = table.machine(args.backend, args.threads, hellos) | {"load_before": load}
     table.show(records, hellos, facts)
     if args.write:
-        print(f"wrote {table.write(records, hellos, facts).relative_to(harness.ROOT)} and README.md")
+        text = table.markdown(records, hellos, facts)
+        path = table.write("benchmarks", {"works": records}, text, facts)
+        print(f"wrote {path.relative_to(harness.ROOT)} and README.md")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from . import harness
 
 RECORDS = Path(__file__).resolve().parent / "records"
 README = harness.ROOT / "README.md"
-MARKED = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /?benchmarks -->)", re.DOTALL)
 
 
 def machine(backend, threads, hellos):
@@ -93,17 +92,21 @@ def markdown(records, hellos, facts):
     return "\n".join(lines) + "\n"
 
 
-def check_readme():
+def marked(name):
+    """The place in README.md that is written by `write`: two groups, and what is between them."""
+    return re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+
+
+def check_readme(name):
     """Told before the run, not after it."""
-    if not README.exists() or not MARKED.search(README.read_text()):
-        raise SystemExit("README.md has no lines <!-- benchmarks --> and <!-- /benchmarks --> to write between")
+    if not README.exists() or not marked(name).search(README.read_text()):
+        raise SystemExit(f"README.md has no lines <!-- {name} --> and <!-- /{name} --> to write between")
 
 
-def write(records, hellos, facts):
-    """The record first, then the README; returns the record's path."""
-    path = RECORDS / f"{facts['date']}-{facts['backend']}.json"
+def write(name, content, text, facts):
+    """The record (a dict) first, then its table (markdown) in the README; returns the record's path."""
+    path = RECORDS / f"{facts['date']}-{name}.json"
     RECORDS.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"machine": facts, "works": records}, indent=1) + "\n")
-    text = markdown(records, hellos, facts)
-    README.write_text(MARKED.sub(lambda match: f"{match[1]}{text}{match[2]}", README.read_text(), count=1))
+    path.write_text(json.dumps({"machine": facts, **content}, indent=1) + "\n")
+    README.write_text(marked(name).sub(lambda match: f"{match[1]}{text}{match[2]}", README.read_text(), count=1))
     return path

@@ -36,7 +36,7 @@ class Work:
     @property
     def name(self):
         net = {AUTOENCODER: "autoencoder", SMALL: "small", WIDE: "wide"}[self.sizes]
-        return f"{'memory' if self.memory else self.kind}-{net}-{self.n}"
+        return f"{'memory-' if self.memory else ''}{self.kind}-{net}-{self.n}"
 
     @property
     def shapes(self):
@@ -65,8 +65,11 @@ WORKS = [
     autoencoder("products", 100, "cached Gauss-Newton product, autoencoder, N = 100", 1.1),
     autoencoder("products", 1000, "cached Gauss-Newton product, autoencoder, N = 1000", 1.05),
     Work("products", SMALL, "relu", "categorical", 128, "cached Gauss-Newton product, 784-90-50-10 relu, N = 128", 1.4),
+    autoencoder("step", 100, "natural-gradient step, 20 CG iterations, autoencoder, N = 100", 1.3),
     autoencoder("step", 1000, "natural-gradient step, 20 CG iterations, autoencoder, N = 1000", 1.1),
+    Work("step", WIDE, "tanh", "categorical", 2500, "natural-gradient step, 784-1500-10 tanh, N = 2500", 1.1),
     autoencoder("gradient", 5000, "peak memory of the gradient, autoencoder, N = 5000", 1.5, memory=True),
+    autoencoder("step", 1000, "peak memory of the natural-gradient step, autoencoder, N = 1000", 1.5, memory=True),
 ]
 BY_NAME = {work.name: work for work in WORKS}
 
@@ -104,14 +107,16 @@ def fingerprint(vector, parts=64):
 
 
 def must_live(work):
-    """Bytes that a gradient cannot do without, the denominator of the memory row.
+    """Bytes that a work cannot do without, the denominator of its memory row.
 
-    Counted: parameters and gradient; the output of every layer, kept for the backward sweep; the cotangents at
-    the input and output of one layer, the largest such pair. The input x is data and is not counted. A peer's
-    numerator is the growth of its resident set's high-water mark during the call, plus the parameters, which
-    were there before. Below 1 are peers that take the batch in pieces or write over what they no longer need.
+    Counted: parameters and gradient, for a step also CG's d, r, p and Gp; the output of every layer, kept for the
+    backward sweep; the cotangents (or tangents) at the input and output of one layer, the largest such pair. The
+    input x is data and is not counted. A peer's numerator is the growth of its resident set's high-water mark during
+    the call, plus the parameters, which were there before. Below 1 are peers that take the batch in pieces or write
+    over what they no longer need.
     """
     parameters = sum(m * n for m, n in work.shapes)
     activations = work.n * sum(work.sizes[1:])
     cotangents = work.n * max(a + b for a, b in zip(work.sizes[1:], work.sizes[2:]))
-    return 4 * (2 * parameters + activations + cotangents)
+    vectors = {"gradient": 2, "step": 6}[work.kind]
+    return 4 * (vectors * parameters + activations + cotangents)
