@@ -128,8 +128,9 @@ def run(options):
     record["results"] = results
 
     everything = list(itertools.product(sets, METHODS, seeds))
-    for data, name, seed in everything:
-        history = train_one(name, parameters[name], *sets[data], scale, seed, options, data)
+    for number, (data, name, seed) in enumerate(everything, start=1):
+        label = f"{number} of {len(everything)}: {data}, {name}, seed {seed}"
+        history = train_one(name, parameters[name], *sets[data], scale, seed, options, data, label=label)
         results["curves"][data].setdefault(name, []).append(history.curves)
         results["solves"][data].setdefault(name, []).append(solves(history))
         if history.stopped == "diverged":
@@ -152,7 +153,9 @@ def now_and_then(update):
     return update in RARE
 
 
-def train_one(name, parameters, train, test, scale, seed, options, data="MNIST", evaluate_every=now_and_then):
+def train_one(
+    name, parameters, train, test, scale, seed, options, data="MNIST", evaluate_every=now_and_then, label=NAME
+):
     """The History of one method and seed, with "test_error" among its curves; of a diverged run what there was.
 
     The labelled images are the seed's draw from `train`, the same for every method; all others are the unlabeled ones.
@@ -177,7 +180,7 @@ def train_one(name, parameters, train, test, scale, seed, options, data="MNIST",
             evaluate_every=evaluate_every,
             checkpoint=options.out / "checkpoints" / file,
             resume=options.resume,
-            progress=f"{data} {name} seed {seed}" if options.progress else False,
+            progress=label if options.progress else False,
         )
     except Diverged as failure:
         return failure.history

@@ -97,14 +97,17 @@ def run(options):
         return record
 
     writable_folder(folder)
-    with contextlib.suppress(KeyboardInterrupt), bar(options.progress) as tick:  # what a part has found is kept at once
-        for _ in match(task, results["trials"], seeds[0], tick):
-            records.save(record, path)
-        rates = learning_rates(results["trials"])
-        for number, seed in enumerate(seeds):
-            for found in train(task, rates, seed, folder / f"{seed}.npz", tick):
-                results["seeds"][number:] = [found]
+    with contextlib.suppress(KeyboardInterrupt):  # what a part has found is kept at once
+        with bar(options.progress, "equal errors") as tick:
+            for _ in match(task, results["trials"], seeds[0], tick):
                 records.save(record, path)
+        rates = learning_rates(results["trials"])
+        total = len(seeds) * len(METHODS) * updates_until(PARTS, scale)
+        with bar(options.progress, "all runs", total) as tick:
+            for number, seed in enumerate(seeds):
+                for found in train(task, rates, seed, folder / f"{seed}.npz", tick):
+                    results["seeds"][number:] = [found]
+                    records.save(record, path)
         results |= {"complete": True, "claims": claims(results["seeds"])}
         records.save(record, path)
         shutil.rmtree(folder)
@@ -186,6 +189,12 @@ def advance(task, optimizers, runs, seed, part, tick):
     return runs
 
 
+def updates_until(part, scale):
+    """Updates of all runs of a method before a part of the stream begins: of the base, and of those branched off."""
+    branched = sum(part - segment for segment in range(min(part, SEGMENTS)))
+    return scale.updates * (part + (scale.runs - 1) * branched)
+
+
 def train(task, rates, seed, path, tick):
     """All runs of a seed, from the checkpoint if it is there: gives what has been found after each part of the stream.
 
@@ -196,6 +205,7 @@ def train(task, rates, seed, path, tick):
     fingerprint = {"task": f"{task.scale} {task.source} {METHODS}", "rates": str(rates), "seed": str(seed)}
     if path.exists():
         found, runs = restored(checkpoint.load(path, fingerprint))
+        tick(len(rates) * updates_until(len(found["samples"]), task.scale))
         yield found
     else:
         found, runs = {"samples": [], "error": {name: [] for name in rates}}, start(task, optimizers, seed)
@@ -289,11 +299,12 @@ def next_lr(trials, error):
 
 
 @contextlib.contextmanager
-def bar(shown):
-    """Gives tick(), to be called at each update; with a counter of them on stderr if it is to be shown."""
+def bar(shown, what, total=None):
+    """Gives tick(n=1), to be called after n updates; with a counter of them on stderr if it is to be shown."""
     from tqdm.auto import tqdm
 
-    with tqdm(desc=NAME, unit=" updates", disable=not shown, dynamic_ncols=True, mininterval=1) as counter:
+    settings = {"unit": " updates", "disable": not shown, "dynamic_ncols": True, "mininterval": 1}
+    with tqdm(desc=f"{NAME}, {what}", total=total, **settings) as counter:
         yield counter.update
 
 

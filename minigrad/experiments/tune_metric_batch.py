@@ -69,7 +69,10 @@ def run(options):
             continue  # done before the interruption
         parameters, part = GRID[name][number], replace(options, out=options.out / f"trial-{number}")
         at_the_end = experiment.schedule(name, scale)[0]
-        history = experiment.train_one(name, parameters, train, held_out, scale, 0, part, evaluate_every=at_the_end)
+        label = f"trial {number + 1} of {count}: {name}"
+        history = experiment.train_one(
+            name, parameters, train, held_out, scale, 0, part, evaluate_every=at_the_end, label=label
+        )
         if history.interrupted:
             break
         error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]

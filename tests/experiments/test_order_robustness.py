@@ -58,6 +58,19 @@ def test_run_and_plot(short, tmp_path):
     assert order.run(options(tmp_path, seeds=2, resume=True))["results"] == loaded["results"]  # nothing is repeated
 
 
+def test_the_bar_knows_how_much_there_is(short, tmp_path):
+    task, path, total = order.Task(TINY), tmp_path / "0.npz", 0
+    rates = {name: 0.1 for name in order.METHODS}
+    ticks = []
+    for found in order.train(task, rates, 0, path, lambda n=1: ticks.append(n)):
+        total = len(rates) * order.updates_until(len(found["samples"]), TINY)
+        assert sum(ticks) == total
+    assert total == len(rates) * 2 * (6 + 2 * (6 + 5 + 4))  # the base, and two more runs for each of three segments
+    ticks.clear()
+    list(order.train(task, rates, 0, path, lambda n=1: ticks.append(n)))
+    assert ticks == [total]  # resumed: all of it is there
+
+
 def alone(task, method, segment, drawing):
     """theta of one run trained from the start, by a loop of its own."""
     theta = task.objective.net.init(np.random.default_rng(0))
