@@ -96,12 +96,15 @@ def run(
 def plot(
     name: Name,
     record: Annotated[Path | None, typer.Option(help="a record  [default: record.json in --out]")] = None,
+    full: Annotated[bool, typer.Option("--full", help="the record of a full run that comes with minigrad")] = False,
     out: Out = None,
 ):
-    """Draw the figures of a record again, without training."""
+    """Draw the figures of a record, without training."""
+    if full and record:
+        raise ValueError("--full and --record exclude each other")
     module = experiments_.find(name)
     folder = out or Path("runs") / name
-    path = record or folder / experiments_.RECORD
+    path = experiments_.committed(name) if full else record or folder / experiments_.RECORD
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}; make one: python -m minigrad run {name}")
     content = records.load(path, name)

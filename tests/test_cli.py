@@ -91,6 +91,11 @@ def test_plot_draws_a_record_again(toy, command):
     assert Path("elsewhere/toy.png").exists()
 
 
+def test_plot_draws_the_record_of_a_full_run(command, tmp_path):
+    assert command("plot", "reparametrization", "--full", "--out", "figures")[0] == 0
+    assert Path("figures/reparametrization.png").exists()
+
+
 def test_list_names_every_experiment(command):
     code, out, _ = command("list")
     assert code == 0 and all(name in out for name in experiments.EXPERIMENTS)
@@ -109,6 +114,11 @@ WRONG = [
     (("plot", "toyy"), "unknown experiment"),
     (("plot", "toy"), "no record runs/toy/record.json; make one: python -m minigrad run toy"),
     (("run", "toy", "--backend", "cupi"), "unknown backend 'cupi'; did you mean 'cupy'"),
+    (
+        ("plot", "toy", "--full"),
+        "no record of a full run of toy comes with minigrad; make one: python -m minigrad run toy --full",
+    ),
+    (("plot", "toy", "--full", "--record", "other.json"), "exclude each other"),
     (("run", "toy", "--full", "--quick"), "exclude each other"),
     (("run", "toy", "--seeds", "0"), "Invalid value for '--seeds'"),
     (("run", "toy", "--seedz", "0"), "No such option"),

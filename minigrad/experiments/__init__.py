@@ -48,3 +48,14 @@ def find(name):
     """The module of an experiment. Raises ValueError for an unknown name, offering the nearest."""
     check_name("experiment", name, tuple(EXPERIMENTS))
     return importlib.import_module(f"{__name__}.{EXPERIMENTS[name]}")
+
+
+def committed(name):
+    """Where the record of a full run lies that comes with the package. Raises FileNotFoundError if none does."""
+    find(name)
+    path = Path(__file__).parent / "records" / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no record of a full run of {name} comes with minigrad; make one: python -m minigrad run {name} --full"
+        )
+    return path
