@@ -28,7 +28,7 @@ def minres(A, b, x0=None, *, rtol=1e-5, atol=0.0, maxiter=None, M=None, shift=0.
     and must be positive definite; every norm below is then that of the preconditioned system, ||r|| = sqrt(r'Mr).
     Stops when ||r|| <= max(rtol ||b||, atol); when ||A r|| <= rtol ||A|| ||r||, "least squares"; when ||r|| has sunk to
     eps (||A|| ||x|| + ||b||), "precision"; by `stop(quadratics)`; when A's condition estimate passes 0.01 / eps,
-    "max_condition"; or after maxiter (10 n). store, callback: as in cg.
+    "max_condition" ("precision", if r is small enough by then); or after maxiter (10 n). store, callback: as in cg.
     On an incompatible system x is a least-squares solution, not the shortest: for that use minres_qlp. rtol below about
     sqrt(eps) is out of reach there: it ends as "max_condition", with a long x.
     rtol decides what counts as zero: a system with eigenvalues below rtol ||A|| may end as "least squares".
@@ -155,8 +155,8 @@ class Run:
         if qlp.k > 0:
             estimates = {"norm": qlp.norm, "condition": qlp.condition}
             r, floor = self._look(x)
-            if self.reason == "least squares" and self.residuals[-1] <= max(self.tolerance, floor):
-                self.reason = "rtol"
+            if self.reason in ("least squares", "max_condition") and self.residuals[-1] <= max(self.tolerance, floor):
+                self.reason = "rtol"  # no matter how singular A looks: x is a solution
             if self.reason == "least squares":
                 if refine is not None:
                     x = refine(self)

@@ -1,5 +1,7 @@
 """The Lanczos process against dense eigenvalues; its breakdown; what is read off it."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -46,13 +48,16 @@ def test_more_steps_than_rows_end_at_the_last(rng):
     np.testing.assert_allclose(np.linalg.eigvalsh(tridiagonal(alphas, betas)), [1, 2, 5], rtol=1e-12)
 
 
+@pytest.mark.parametrize("power", [-1.0, 0.0, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_breakdown_is_an_invariant_subspace(rng, device, dtype):
-    A = matrix(rng, [3.0] * 4 + [-1.0] * 3 + [0.0] * 3)
-    alphas, betas, V = lanczos(symmetric(A, dtype), dev(rng.standard_normal(10), dtype), 8)
+def test_breakdown_is_an_invariant_subspace(device, dtype, power):
+    """Three distinct eigenvalues: three steps. Exactly equal ones, and a start that has a like share in each."""
+    size = np.finfo(dtype).eps ** power  # of 2
+    A = size * np.diag([3.0] * 4 + [-1.0] * 3 + [0.0] * 3)
+    alphas, betas, V = lanczos(symmetric(A, dtype), dev(np.arange(1.0, 11.0) * (-1.0) ** np.arange(10), dtype), 8)
     assert len(alphas) == 3 and betas[-1] == 0 and V.shape == (10, 3) and V.dtype == dtype
     np.testing.assert_allclose(
-        np.linalg.eigvalsh(tridiagonal(alphas, betas)), [-1, 0, 3], atol=10 * np.finfo(dtype).eps
+        np.linalg.eigvalsh(tridiagonal(alphas, betas)) / size, [-1, 0, 3], atol=10 * np.finfo(dtype).eps
     )
     alphas, betas, V = lanczos(symmetric(np.zeros((3, 3))), dev(np.ones(3)), 3)
     assert alphas.tolist() == [0.0] and betas.tolist() == [0.0]
@@ -99,9 +104,14 @@ def test_largest_eigenvalue_looks_no_longer_than_it_must(rng):
     before = A.products
     largest_eigenvalue(A, np.random.default_rng(0))
     assert A.products - before == counts[1]  # the default is 1e-3
+    assert inspect.signature(largest_eigenvalue).parameters["rtol"].default == 1e-3
+    for size in (1e-5, 1e5):
+        before = A.products
+        largest_eigenvalue(size * A, np.random.default_rng(0))
+        assert A.products - before == counts[1]
     with pytest.raises(ArithmeticError, match="largest_eigenvalue: not within rtol 1e-08 after 4 steps"):
         largest_eigenvalue(A, rng, rtol=1e-8, maxiter=4)
-    with pytest.raises(ArithmeticError, match="not within rtol 0"):
+    with pytest.raises(ArithmeticError, match=r"not within rtol 0\.0 after 50 steps"):
         wide = Diagonal(dev([1.0, 2.0, 3.0, 4.0, 5.5]))
         wide._matvec = lambda v: dev(np.random.default_rng(int(1e6 * abs(host(v)[0])) % 999).standard_normal(5))
         largest_eigenvalue(wide, rng, rtol=0.0)
@@ -111,6 +121,7 @@ def test_condition_number(rng, device):
     for eigenvalues, expected in [
         ([4.0, -2.0, 1.0, 0.5], 8.0),
         ([4.0, 4.0, -1e-6, 0.0, 0.0], 4e6),
+        ([4e8, 4e8, -2e5, 0.0, 0.0], 2e3),
         ([7.0], 1.0),
     ]:
         assert condition_number(symmetric(matrix(rng, eigenvalues)), np.random.default_rng(0)) == pytest.approx(
