@@ -63,7 +63,7 @@ def main():
     table.show(records, hellos, facts)
     if args.write:
         text = table.markdown(records, hellos, facts)
-        path = table.write("benchmarks", {"works": records}, text, facts)
+        path = table.write("benchmarks", args.backend, {"works": records}, text, facts)
         print(f"wrote {path.relative_to(harness.ROOT)} and README.md")
 
 

@@ -103,9 +103,9 @@ def check_readme(name):
         raise SystemExit(f"README.md has no lines <!-- {name} --> and <!-- /{name} --> to write between")
 
 
-def write(name, content, text, facts):
-    """The record (a dict) first, then its table (markdown) in the README; returns the record's path."""
-    path = RECORDS / f"{facts['date']}-{name}.json"
+def write(name, label, content, text, facts):
+    """The record (a dict) first, as DATE-label.json, then its table (markdown) in the README; returns that path."""
+    path = RECORDS / f"{facts['date']}-{label}.json"
     RECORDS.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": facts, **content}, indent=1) + "\n")
     README.write_text(marked(name).sub(lambda match: f"{match[1]}{text}{match[2]}", README.read_text(), count=1))

@@ -183,7 +183,7 @@ def parallel(function, items):
         return [function(item) for item in items]
     edges = [len(items) * i // count for i in range(count + 1)]
     runs = [items[start:stop] for start, stop in itertools.pairwise(edges)]
-    with _one_blas_thread():
+    with one_blas_thread():
         futures = [_pool().submit(_run_slices, function, run) for run in runs[1:]]
         try:
             first = _run_slices(function, runs[0])
@@ -217,7 +217,15 @@ _limiting = threading.Lock()
 
 
 @contextlib.contextmanager
-def _one_blas_thread():
+def one_blas_thread():
+    """The BLAS works on the caller's thread alone; nothing changes where there are no slices.
+
+    Its own threads spin on for a while after a product, on the cores that the next slices need: what they gain in
+    something small that comes between slices costs more than that afterwards.
+    """
+    if threads() < 2:
+        yield
+        return
     libraries = _blas().lib_controllers
     with _limiting:
         _limited["by"] += 1

@@ -239,9 +239,9 @@ def test_one_blas_thread_inside_and_all_of_them_after(three_threads):
         inside = parallel(lambda i: blas_threads(), range(3))
         assert inside == [[1] * len(before)] * 3
         assert blas_threads() == before
-        with backend._one_blas_thread():
+        with backend.one_blas_thread():
             pass
-        a, b = backend._one_blas_thread(), backend._one_blas_thread()  # two callers at once, ending in either order
+        a, b = backend.one_blas_thread(), backend.one_blas_thread()  # two callers at once, ending in either order
         a.__enter__()
         b.__enter__()
         a.__exit__(None, None, None)

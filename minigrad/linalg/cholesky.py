@@ -3,7 +3,7 @@
 The array libraries have the factorization, but no solve with a triangle; substitution by blocks needs only products.
 """
 
-from ..backend import item, xp
+from ..backend import item, one_blas_thread, xp
 
 _BLOCK = 64  # rows solved at once; the products with all others are where the arithmetic is
 
@@ -11,7 +11,8 @@ _BLOCK = 64  # rows solved at once; the products with all others are where the a
 def cholesky(A):
     """The lower triangle L with L L' = A, or None where A (n, n) is not positive definite to working precision."""
     try:
-        L = xp.linalg.cholesky(A)
+        with one_blas_thread():
+            L = xp.linalg.cholesky(A)
     except xp.linalg.LinAlgError:
         return None
     return L if item((xp.diagonal(L) > 0).all()) else None  # a GPU does not raise
@@ -21,8 +22,9 @@ def cholesky_solve(L, b):
     """x of shape (n,) with L L' x = b."""
     x, n = b.copy(), b.shape[0]
     blocks = [slice(i, min(i + _BLOCK, n)) for i in range(0, n, _BLOCK)]
-    for k in blocks:
-        x[k] = xp.linalg.solve(L[k, k], x[k] - L[k, : k.start] @ x[: k.start])
-    for k in reversed(blocks):
-        x[k] = xp.linalg.solve(L[k, k].T, x[k] - L[k.stop :, k].T @ x[k.stop :])
+    with one_blas_thread():
+        for k in blocks:
+            x[k] = xp.linalg.solve(L[k, k], x[k] - L[k, : k.start] @ x[: k.start])
+        for k in reversed(blocks):
+            x[k] = xp.linalg.solve(L[k, k].T, x[k] - L[k.stop :, k].T @ x[k.stop :])
     return x
