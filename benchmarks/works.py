@@ -19,7 +19,7 @@ class Work:
 
     - gradient: loss and gradient, mean over samples and sum over outputs;
     - product: linearize at theta, then one Gauss-Newton product J'(M(J v)): forward pass included;
-    - products: the same product at a point linearized beforehand, mean of 20: forward pass excluded;
+    - products: the same product at a point linearized beforehand, 20 or more a turn: forward pass excluded;
     - step: gradient, linearize, 20 CG iterations on (G + DAMPING I) d = -g: a natural-gradient step, because
       for these losses the Gauss-Newton matrix is the exact Fisher information.
     """
