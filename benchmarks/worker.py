@@ -89,7 +89,7 @@ class Server:
         work = works.BY_NAME[work]
         if not self.peer.does(work):
             return {"skip": True}
-        small = works.BY_NAME["gradient-small-128"]
+        small = works.BY_NAME["gradient-small-128" if work.kind == "gradient" else "products-small-128"]
         self.peer.prepare(small, works.problem(small))()  # BLAS buffers, thread stacks, lazy imports
         problem = works.problem(work)
         run = self.peer.prepare(work, problem)
