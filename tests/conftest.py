@@ -1,5 +1,6 @@
 """Fixtures for every test. MINIGRAD_BACKEND=cupy runs the whole suite on a GPU."""
 
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -18,6 +19,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU: run with MINIGRAD_BACKEND=cupy"))
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    """Matplotlib keeps every figure until it is closed, and warns at the twenty-first."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture
