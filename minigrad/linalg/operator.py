@@ -416,10 +416,10 @@ class SliceSum(LinearOperator):
         )
 
     def _matvec(self, v):
-        return add_up(parallel(lambda term: term.matvec(v), self.terms))
+        return add_up(parallel(lambda term: _fresh(term.matvec, v), self.terms))
 
     def _rmatvec(self, u):
-        return add_up(parallel(lambda term: term.rmatvec(u), self.terms))
+        return add_up(parallel(lambda term: _fresh(term.rmatvec, u), self.terms))
 
 
 class SliceRows(LinearOperator):
@@ -436,7 +436,13 @@ class SliceRows(LinearOperator):
     def _rmatvec(self, u):
         stops = list(itertools.accumulate(part.shape[0] for part in self.parts))
         pieces = [(part, u[stop - part.shape[0] : stop]) for part, stop in zip(self.parts, stops, strict=True)]
-        return add_up(parallel(lambda piece: piece[0].rmatvec(piece[1]), pieces))
+        return add_up(parallel(lambda piece: _fresh(piece[0].rmatvec, piece[1]), pieces))
+
+
+def _fresh(product, v):
+    """product(v), which may be added to in place; the identity's is v itself."""
+    y = product(v)
+    return y + 0 if y is v else y
 
 
 def _flattened(kind, field, operators):

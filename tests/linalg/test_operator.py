@@ -381,6 +381,19 @@ def test_float32_stays_float32(name):
     assert {x.dtype for x in (A @ v, A.T @ u, A.dense(), A)} == {np.dtype(single)}
 
 
+@pytest.mark.parametrize("sum_of", [SliceSum, SliceRows])
+def test_sums_of_slices_leave_their_operand_alone(sum_of):
+    I = identity(3)
+    A = sum_of([I, I])
+    u = dev(np.arange(A.shape[0], dtype=float))
+    before = host(u).copy()
+    expected = 2 * before if sum_of is SliceSum else before[:3] + before[3:]
+    close(A.rmatvec(u), expected)
+    if sum_of is SliceSum:
+        close(A @ u, expected)
+    np.testing.assert_array_equal(host(u), before)
+
+
 def test_dtypes_of_sums():
     single, double, I = Matrix(matrix(2, 2, 0, np.float32)), Matrix(matrix(2, 2)), identity(2)
     assert (single + double).dtype == (single @ double).dtype == BlockDiagonal([single, double]).dtype == np.float64
