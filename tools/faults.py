@@ -49,7 +49,11 @@ TESTS = {
     "minigrad/curvature/sample_space.py": ["tests/curvature/test_sample_space.py"],
     "minigrad/curvature/blocks.py": ["tests/curvature/test_blocks.py"],
     "minigrad/curvature/preconditioner.py": ["tests/curvature/test_preconditioner.py"],
-    "minigrad/linalg/vectors.py": ["tests/linalg/test_cg.py", "tests/linalg/test_minres.py"],
+    "minigrad/linalg/vectors.py": [
+        "tests/linalg/test_operator.py",
+        "tests/linalg/test_cg.py",
+        "tests/linalg/test_minres.py",
+    ],
     "minigrad/linalg/info.py": ["tests/linalg/test_cg.py", "tests/linalg/test_minres.py"],
     "minigrad/linalg/lanczos.py": ["tests/linalg/test_lanczos.py", "tests/linalg/test_minres.py"],
     "minigrad/linalg/qlp.py": ["tests/linalg/test_minres.py", "tests/linalg/test_minres_qlp.py"],

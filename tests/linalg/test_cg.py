@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse.linalg
 
 from minigrad import backend
+from minigrad.autodiff import grad, linearize
 from minigrad.linalg import Diagonal, LinearOperator, MartensStop, Matrix, cg, identity, vectors
 from tests.fake_device import fake_device
 from tests.helpers import close, dev, host, host_only, spd
@@ -408,3 +409,23 @@ def test_long_vectors_go_in_blocks_on_threads(monkeypatch, rng, size, threads):
     one = dev(x.copy())
     assert vectors.add_up([one]) is one
     close(vectors.dot(dev(x), dev(r)), x @ r, atol=1e-15)
+
+
+def test_on_a_tape_vectors_stay_whole(rng, monkeypatch):
+    monkeypatch.setattr(vectors, "over_blocks", None)
+    w, v = dev(rng.standard_normal(5)), dev(rng.standard_normal(5))
+    for f, gradient in (
+        (lambda v: vectors.dot(v, w), w),
+        (lambda v: vectors.dot(w, v), w),
+        (lambda v: 0.5 * vectors.dot(v, v), v),
+    ):
+        close(grad(f)(v), host(gradient))
+    y, J = linearize(lambda v: vectors.add_up([2 * v, 3 * v, v * v]), v)
+    close(y, 5 * host(v) + host(v) ** 2)
+    close(J @ w, (5 + 2 * host(v)) * host(w))
+
+
+def test_plain_vectors_are_added_in_place(rng):
+    first, second = dev(np.ones(5)), dev(rng.standard_normal(5))
+    assert vectors.add_up([first, second]) is first
+    close(first, 1 + host(second))
