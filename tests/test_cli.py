@@ -92,8 +92,8 @@ def test_plot_draws_a_record_again(toy, command):
 
 
 def test_plot_draws_the_record_of_a_full_run(command, tmp_path):
-    assert command("plot", "reparametrization", "--full", "--out", "figures")[0] == 0
-    assert Path("figures/reparametrization.png").exists()
+    assert command("plot", "reparametrization", "--full", "--out", tmp_path)[0] == 0
+    assert (tmp_path / "reparametrization.png").exists()
 
 
 def test_list_names_every_experiment(command):
