@@ -9,14 +9,12 @@ import time
 
 import numpy as np
 
-import minigrad
 from minigrad.curvature import SampleGradients, SampleMetric, fisher, sample_space_solve
 from minigrad.linalg import Diagonal, cg, identity, minres, minres_qlp
-from minigrad.losses import Bernoulli, Categorical
-from minigrad.nets import mlp
 from minigrad.training import machine
 
 from . import harness, table, works
+from .peers.minigrad_ import Minigrad
 
 ROUNDS = 15
 ITERATIONS = works.CG_ITERATIONS
@@ -26,11 +24,8 @@ KRYLOV_DAMPING, KRYLOV_ITERATIONS = 1e-2, 12  # not many more, and MINRES has re
 
 def setup(work):
     """(objective, theta, (x, t), gradient) of a work."""
-    problem = works.problem(work)
-    loss = Bernoulli() if work.loss == "bernoulli" else Categorical()
-    objective = minigrad.Objective(mlp(list(work.sizes), activation=work.activation), loss)
-    batch = problem.x, problem.t
-    return objective, problem.theta, batch, objective.value_and_grad(problem.theta, batch)[1]
+    objective, theta, x, t, _ = Minigrad("numpy").setup(work, works.problem(work))
+    return objective, theta, (x, t), objective.value_and_grad(theta, (x, t))[1]
 
 
 def rounds(functions):
@@ -55,7 +50,7 @@ def row(title, ratio, target=""):
 
 def krylov(n):
     """MINRES and MINRES-QLP beside CG, and CG's vector algebra, on the autoencoder with n samples."""
-    objective, theta, batch, g = setup(works.autoencoder("step", n, "", 0))
+    objective, theta, batch, g = setup(works.BY_NAME[f"step-autoencoder-{n}"])
     G = fisher(objective, theta, batch[0]) + KRYLOV_DAMPING * identity(theta.size)
     cheap = Diagonal(np.linspace(1, 2, theta.size, dtype=theta.dtype), psd=True)
 

@@ -27,6 +27,7 @@ from ..nets import Glorot, Sparse, autoencoder
 from ..objective import Objective
 from ..optimizers import SGD, Adam, ConjugateGradient, LevenbergMarquardt, NaturalGradient
 from ..training import Diverged, fit, records
+from .parts import drawn, earlier
 
 NAME = "deep-autoencoder"
 DESCRIPTION = "momentum, Adam and natural gradient train a deep autoencoder on MNIST for equal time"
@@ -154,19 +155,6 @@ def picture(x):
     return np.rint(255 * backend.to_host(x)).astype(int)
 
 
-def earlier(path, name, settings, seeds):
-    """The record that an interrupted run left, None if there is none; ValueError if it is of other settings."""
-    if not path.exists():
-        return None
-    record = records.load(path, name)
-    theirs, ours = ({"seeds": s, **t} for s, t in ((record["seeds"], record["settings"]), (seeds, settings)))
-    for part in ours:
-        if theirs.get(part) != ours[part]:
-            found = f"{part} is {theirs.get(part)!r} there, {ours[part]!r} here"
-            raise ValueError(f"{path} is of another run: {found}; leave out --resume, or give another --out")
-    return record
-
-
 # --- the figure ------------------------------------------------------------------------------------------
 
 
@@ -205,10 +193,9 @@ def seeds_together(runs, axis):
 def caption(record):
     """One sentence: what is shown, and which method is ahead by updates and by seconds, read off the record."""
     settings, results, seeds = record["settings"], record["results"], record["seeds"]
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
     text = (
         "Squared reconstruction error of an image (sum over 784 pixels, mean over the test images) of the "
-        f"784-1000-500-250-30 autoencoder, trained on cross-entropy with {settings['data']}, {drawn}"
+        f"784-1000-500-250-30 autoencoder, trained on cross-entropy with {settings['data']}, {drawn(seeds)}"
     )
     curves = {axis: {} for axis in ("update", "seconds")}
     for axis, name in [(axis, name) for axis in curves for name in results["curves"]]:

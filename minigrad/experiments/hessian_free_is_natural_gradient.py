@@ -36,7 +36,7 @@ from ..objective import Objective
 from ..optimizers import ConjugateGradient, HessianFree, KrylovSubspaceDescent, NaturalGradient
 from ..optimizers.krylov_subspace_descent import krylov_basis
 from ..training import records
-from .parts import run_parts
+from .parts import drawn, run_parts
 
 NAME = "hessian-free-is-natural-gradient"
 DESCRIPTION = "Hessian-free takes natural gradient's steps; Krylov subspace descent searches the space of CG's iterates"
@@ -311,8 +311,7 @@ def draw_paths(ax, seeds):
 def caption(record):
     """What is shown, and how near, how contained, how often better, read off the record."""
     settings, results, seeds = record["settings"], record["results"], record["seeds"]
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
-    text = f"Natural gradient and Hessian-free on {settings['net']}, {settings['data']}, {drawn}"
+    text = f"Natural gradient and Hessian-free on {settings['net']}, {settings['data']}, {drawn(seeds)}"
     if not results["complete"]:
         return text + ": unfinished."
     found = [results[key] for key in results if key.startswith("seed")]

@@ -49,7 +49,7 @@ from ..optimizers import (
     Unlabeled,
 )
 from ..training import Diverged, fit, records
-from .deep_autoencoder import earlier
+from .parts import drawn, earlier
 
 NAME = "metric-batch"
 DESCRIPTION = "whose batch measures the metric: natural gradient, TONGA and SGD on few labelled images"
@@ -337,11 +337,10 @@ def number(value):
 def caption(record, data):
     """One sentence: what is shown, and in how many seeds each claim of the paper's table came out, from the record."""
     settings, results, seeds = record["settings"], record["results"], record["seeds"]
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds (table: mean and range)"
-    updates = settings["updates"]
+    updates, table = settings["updates"], " (table: mean and range)" if len(seeds) > 1 else ""
     text = (
         f"Training and test error of a 784-{settings['hidden']}-10 net that learns from {settings['data'][data]}, "
-        f"{drawn}, in {updates['KL, unlabeled']:,} updates ({updates['SGD']:,} of SGD)"
+        f"{drawn(seeds)}{table}, in {updates['KL, unlabeled']:,} updates ({updates['SGD']:,} of SGD)"
     )
     found = results["claims"].get(data, {})
     if len(found) < len(CLAIMS):

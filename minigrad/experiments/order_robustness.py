@@ -36,7 +36,7 @@ from ..objective import Objective
 from ..optimizers import SGD, ConjugateGradient, FixedDamping, NaturalGradient
 from ..training import checkpoint, records
 from ..training.files import writable_folder
-from .deep_autoencoder import earlier
+from .parts import drawn, earlier
 
 NAME = "order-robustness"
 DESCRIPTION = "one tenth of the stream drawn anew: how much do SGD's and natural gradient's nets vary?"
@@ -379,13 +379,12 @@ def caption(record):
     """One sentence: what is shown, and whether the paper's claims hold in these numbers."""
     settings, results, seeds = record["settings"], record["results"], record["seeds"]
     sizes = settings["sizes"]
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
     samples = PARTS * sizes["updates"] * sizes["batch_size"]
     text = (
         f"Variance of an output over {sizes['runs']} runs that differ in one tenth of the first half of the stream, "
         f"mean over outputs and {sizes['held_out']:,} held-out samples, and validation error of the runs' common base "
         f"(grey: the ten segments), for 784-{sizes['hidden']}-10 and {samples:,} samples a run where the paper had "
-        f"32.7 million, {drawn}, {settings['data']}"
+        f"32.7 million, {drawn(seeds)}, {settings['data']}"
     )
     if not results["complete"]:
         return text + ": unfinished."

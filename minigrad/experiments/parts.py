@@ -1,8 +1,14 @@
-"""Experiments made of named parts: each is computed once, saved at once, and skipped when the run is resumed."""
+"""What experiments share: how a run is resumed, by named parts or by trials, and how a caption names its seeds."""
+
+import itertools
+import math
+import shutil
+from dataclasses import replace
+
+import numpy as np
 
 from ..training import records
 from ..training.progress import interruptible
-from .deep_autoencoder import earlier
 
 
 def run_parts(name, options, settings, seeds, parts, dtype="float64"):
@@ -30,3 +36,58 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
             results["complete"] = part == list(parts)[-1]
             records.save(record, path)
     return record
+
+
+def run_trials(name, options, settings, dtype, count, methods, draw, train):
+    """The record of a search: `count` trials of each method, the methods in turns; after Ctrl-C as far as it went.
+
+    draw(method, number): the parameters of a trial. train(method, number, parameters, options): its History, with
+    "test_error" among the curves; options.out is a folder of the trial's own. A trial that diverged has error NaN.
+    Results: {"trials": {method: [parameters with "error" and "updates"]}, "best": {method: parameters}}.
+    """
+    path = options.out / "record.json"
+    record = earlier(path, name, settings, [0]) if options.resume else None
+    if record is None:
+        record = records.new(name, settings=settings, seeds=[0], dtype=dtype)
+        record["results"] = {"complete": False, "trials": {method: [] for method in methods}, "best": {}}
+    trials = record["results"]["trials"]
+
+    for number, method in itertools.product(range(count), methods):
+        if number < len(trials[method]):
+            continue  # done before the interruption
+        parameters, part = draw(method, number), replace(options, out=options.out / f"trial-{number}")
+        history = train(method, number, parameters, part)
+        if history.interrupted:
+            break
+        error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]
+        trials[method].append(parameters | {"error": error, "updates": history.update})
+        record["results"]["best"] = {method: best(done) for method, done in trials.items() if done}
+        record["results"]["complete"] = (number, method) == (count - 1, list(methods)[-1])
+        records.save(record, path)
+        shutil.rmtree(part.out)
+    return record
+
+
+def best(trials):
+    """The parameters of the trial with the smallest error, without the error; of the first if all diverged."""
+    error = records.numbers([trial["error"] for trial in trials])
+    winner = trials[int(np.argmin(np.where(np.isnan(error), np.inf, error)))]
+    return {parameter: value for parameter, value in winner.items() if parameter not in ("error", "updates")}
+
+
+def earlier(path, name, settings, seeds):
+    """The record that an interrupted run left, None if there is none; ValueError if it is of other settings."""
+    if not path.exists():
+        return None
+    record = records.load(path, name)
+    theirs, ours = ({"seeds": s, **t} for s, t in ((record["seeds"], record["settings"]), (seeds, settings)))
+    for part in ours:
+        if theirs.get(part) != ours[part]:
+            found = f"{part} is {theirs.get(part)!r} there, {ours[part]!r} here"
+            raise ValueError(f"{path} is of another run: {found}; leave out --resume, or give another --out")
+    return record
+
+
+def drawn(seeds):
+    """What a curve shows, in a caption's words."""
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"

@@ -33,7 +33,7 @@ from ..losses import Gaussian
 from ..nets import Layout, mlp
 from ..objective import Objective
 from ..training import records
-from .parts import run_parts
+from .parts import drawn, run_parts
 
 NAME = "reparametrization"
 DESCRIPTION = "the path through function space under a change of parameters: who keeps it, and at which step sizes"
@@ -358,10 +358,9 @@ def draw_table(ax, found):
 def caption(record):
     """What is shown, and who survives what, read off the record."""
     settings, found, seeds = record["settings"], record["results"].get("table"), record["seeds"]
-    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
     text = (
         "How far training in other coordinates departs from the original run at most, in units of how far that gets: "
-        f"{settings['net']}, {settings['data']}, {drawn}"
+        f"{settings['net']}, {settings['data']}, {drawn(seeds)}"
     )
     if found is None:
         return text + ": unfinished."

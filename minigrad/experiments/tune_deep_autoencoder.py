@@ -6,8 +6,6 @@ its time is over; test images are not looked at. A trial that diverges counts as
 """
 
 import math
-import shutil
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from .. import plot as look
 from ..data import split
 from ..training import records
 from . import deep_autoencoder as experiment
+from .parts import run_trials
 
 NAME = "tune-deep-autoencoder"
 DESCRIPTION = "random search of the hyper-parameters of deep-autoencoder, equal trials for each method"
@@ -62,41 +61,17 @@ def run(options):
         "data": f"{len(train)} images to train on and {len(held_out)} to judge by, all training images of {source}",
         "objective": repr(experiment.objective()),
     }
-    path = options.out / "record.json"
-    record = experiment.earlier(path, NAME, settings, [0]) if options.resume else None
-    if record is None:
-        record = records.new(NAME, settings=settings, seeds=[0], dtype=train.dtype)
-        record["results"] = {"complete": False, "trials": {name: [] for name in SPACES}, "best": {}}
-    trials = record["results"]["trials"]
 
-    for number, name in [(number, name) for number in range(count) for name in SPACES]:
-        if number < len(trials[name]):
-            continue  # done before the interruption
-        parameters = draw(name, number)
-        part = replace(options, out=options.out / f"trial-{number}")
-        history = experiment.train_one(name, parameters, train, held_out, seconds, 0, part)
-        if history.interrupted:
-            break
-        error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]
-        trials[name].append(parameters | {"error": error, "updates": history.update})
-        record["results"]["best"] = {name: best(done) for name, done in trials.items() if done}
-        record["results"]["complete"] = (number, name) == (count - 1, list(SPACES)[-1])
-        records.save(record, path)
-        shutil.rmtree(part.out)
-    return record
+    def train_one(name, number, parameters, part):
+        return experiment.train_one(name, parameters, train, held_out, seconds, 0, part)
+
+    return run_trials(NAME, options, settings, train.dtype, count, SPACES, draw, train_one)
 
 
 def draw(name, number):
     """The parameters of a method's trial: a function of its number, so that a resumed search goes on in order."""
     rng = np.random.default_rng([list(SPACES).index(name), number])
     return {parameter: rule(rng) for parameter, rule in SPACES[name].items()}
-
-
-def best(trials):
-    """The parameters of the trial with the smallest error, without the error; of the first if all diverged."""
-    error = records.numbers([trial["error"] for trial in trials])
-    winner = trials[int(np.argmin(np.where(np.isnan(error), np.inf, error)))]
-    return {parameter: value for parameter, value in winner.items() if parameter not in ("error", "updates")}
 
 
 def plot(record, folder):

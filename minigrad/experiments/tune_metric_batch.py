@@ -7,8 +7,6 @@ has a fifth of the experiment's updates at most, which favours fast steps over p
 """
 
 import itertools
-import math
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +15,7 @@ from .. import plot as look
 from ..data import split
 from ..training import records
 from . import metric_batch as experiment
-from .deep_autoencoder import earlier
-from .tune_deep_autoencoder import best
+from .parts import run_trials
 
 NAME = "tune-metric-batch"
 DESCRIPTION = "grid search of the learning rates and dampings of metric-batch, equal trials for each method"
@@ -57,31 +54,21 @@ def run(options):
         "objective": repr(experiment.objective(scale)),
         "iterations": experiment.ITERATIONS,
     }
-    path = options.out / "record.json"
-    record = earlier(path, NAME, settings, [0]) if options.resume else None
-    if record is None:
-        record = records.new(NAME, settings=settings, seeds=[0], dtype="float32")
-        record["results"] = {"complete": False, "trials": {name: [] for name in GRID}, "best": {}}
-    trials = record["results"]["trials"]
 
-    for number, name in itertools.product(range(count), GRID):
-        if number < len(trials[name]):
-            continue  # done before the interruption
-        parameters, part = GRID[name][number], replace(options, out=options.out / f"trial-{number}")
-        at_the_end = experiment.schedule(name, scale)[0]
-        label = f"trial {number + 1} of {count}: {name}"
-        history = experiment.train_one(
-            name, parameters, train, held_out, scale, 0, part, evaluate_every=at_the_end, label=label
+    def train_one(name, number, parameters, part):
+        return experiment.train_one(
+            name,
+            parameters,
+            train,
+            held_out,
+            scale,
+            0,
+            part,
+            evaluate_every=experiment.schedule(name, scale)[0],  # at the end
+            label=f"trial {number + 1} of {count}: {name}",
         )
-        if history.interrupted:
-            break
-        error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]
-        trials[name].append(parameters | {"error": error, "updates": history.update})
-        record["results"]["best"] = {name: best(done) for name, done in trials.items() if done}
-        record["results"]["complete"] = (number, name) == (count - 1, list(GRID)[-1])
-        records.save(record, path)
-        shutil.rmtree(part.out)
-    return record
+
+    return run_trials(NAME, options, settings, "float32", count, GRID, lambda name, k: GRID[name][k], train_one)
 
 
 def plot(record, folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options
+from minigrad.experiments import Options, parts
 from minigrad.experiments import deep_autoencoder as demo
 from minigrad.experiments import tune_deep_autoencoder as tuning
 from minigrad.losses import Bernoulli
@@ -143,5 +143,5 @@ def test_tuning_is_fair_and_resumes(tmp_path, monkeypatch):
 
 def test_best_trial():
     trials = [{"lr": 1, "error": None, "updates": 3}, {"lr": 2, "error": 5.0, "updates": 3}, {"lr": 3, "error": 9.0}]
-    assert tuning.best(trials) == {"lr": 2}
-    assert tuning.best(trials[:1]) == {"lr": 1}
+    assert parts.best(trials) == {"lr": 2}
+    assert parts.best(trials[:1]) == {"lr": 1}
