@@ -8,7 +8,7 @@ bounds a slice's length, so that a gradient's memory stays bounded too.
 import cmath
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .autodiff import Var, linearize, untraced
 from .backend import is_array, item, parallel, threads, xp
@@ -100,6 +100,24 @@ class Objective:
             return value + self._decay(theta), g
         return self._finite(value + self._decay(theta), theta, x), g
 
+    def value_grad_and_linearize(self, theta, batch):
+        """(value, gradient (n,), r (N, ...), J): what `value_and_grad` and `linearize` give, for one forward pass.
+
+        The whole batch's tape is kept, so `rows` bounds no memory here.
+        """
+        x, t = self.checked(theta, batch)
+        r, J = self.linearize(theta, x)
+        n = r.shape[0]
+        self._check_targets(r, t)
+        slices = getattr(J, "slices", [slice(None)])
+        values, cotangents = zip(
+            *parallel(lambda rows: self.loss.value_and_gradient(r[rows], t[rows], n), slices), strict=True
+        )
+        g = J.lop(cotangents[0] if len(cotangents) == 1 else xp.concatenate(cotangents))
+        if self.weight_decay:
+            g = g + self.weight_decay * theta
+        return self._finite(sum(values[1:], values[0]) + self._decay(theta), theta, x), g, r, J
+
     def linearize(self, theta, x):
         """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
         x = self._input(theta, x)
@@ -116,11 +134,21 @@ class Objective:
         slices = self.slices(theta, x.shape[0], self.rows)
         return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
 
+    def settled(self, theta, x):
+        """The objective of the net as it is used after training: its population statistics fixed, measured on x.
+
+        Itself, where the net has none (all but batch-normalized nets).
+        """
+        return replace(self, net=self.net.settled(theta, x)) if hasattr(self.net, "settled") else self
+
     # -- slices ------------------------------------------------------------------------------------------
 
     def slices(self, theta, n, limit=None):
-        """Slices of n rows: as many as threads if the work is worth it, more if `limit` rows are exceeded."""
-        if type(theta) is Var:
+        """Slices of n rows: as many as threads if the work is worth it, more if `limit` rows are exceeded.
+
+        One, whatever n is, where the net says that it couples the samples of a batch (batch normalization).
+        """
+        if type(theta) is Var or getattr(self.net, "couples_samples", False):
             return [slice(None)]
         count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
         if limit is not None:

@@ -668,8 +668,9 @@ def affine(h, W, name=None):
 
     One matrix, because the homogeneous (h 1) is what curvature sees: the layer's Gauss-Newton block is E[(h 1)(h 1)'
     kron J_a' M J_a]. `name` is the layer's, for messages and the tape. Raises ValueError unless the widths match.
+    W may be a matrix in other coordinates: whatever has `affine(h, name)` (a whitened layer's) is asked for it.
     """
-    return _affine(h, W, name=name)
+    return W.affine(h, name) if hasattr(W, "affine") else _affine(h, W, name=name)
 
 
 # --- arguments ------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Curvature matrices as operators: J' M J for the J of an objective and a metric M, and the Hessian."""
 
 from .blocks import Restricted, block_diagonal
-from .fisher import factored_fisher, fisher, pullback
+from .factors import Factors, Moments, factors_of, input_moments, kronecker_factors
+from .fisher import factored_fisher, fisher, pullback, scores
 from .gauss_newton import gauss_newton, through_y
 from .hessian import hessian
 from .layers import Layer, affine_layers
@@ -11,21 +12,27 @@ from .samples import SampleGradients, SampleMetric, gradient_covariance, per_sam
 
 __all__ = [
     "DirectInfo",
+    "Factors",
     "Layer",
+    "Moments",
     "Restricted",
     "SampleGradients",
     "SampleMetric",
     "affine_layers",
     "block_diagonal",
     "factored_fisher",
+    "factors_of",
     "fisher",
     "gauss_newton",
     "gradient_covariance",
     "hessian",
+    "input_moments",
+    "kronecker_factors",
     "martens_preconditioner",
     "per_sample_gradients",
     "pullback",
     "row_space_solve",
     "sample_space_solve",
+    "scores",
     "through_y",
 ]

@@ -22,17 +22,14 @@ def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1):
     data: x for "exact" and "mc", the batch (x, t) for "empirical". rng: for "mc", whose targets are drawn here, once.
     Raises ValueError for an unknown kind, mc without rng or with no sample, and what `objective.linearize` raises.
     """
-    check_name("Fisher kind", kind, KINDS)
+    check_kind(kind, rng, samples)
     if kind == "empirical":
         return gradient_covariance(objective, theta, data)
-    if kind == "mc" and (rng is None or samples < 1):
-        raise ValueError(f"fisher: mc needs an rng and samples >= 1, got rng={rng}, samples={samples}")
-    loss = objective.loss
     r, J = objective.linearize(theta, data)
     if kind == "exact":
         n = r.shape[0]
-        return pullback(J, lambda rows: loss.metric(r[rows], n))
-    return SampleMetric(SampleGradients(J, [loss.gradient(r, loss.sample(r, rng), 1) for _ in range(samples)]))
+        return pullback(J, lambda rows: objective.loss.metric(r[rows], n))
+    return SampleMetric(SampleGradients(J, scores(objective.loss, r, kind=kind, rng=rng, samples=samples)))
 
 
 def factored_fisher(objective, theta, x):
@@ -43,10 +40,32 @@ def factored_fisher(objective, theta, x):
     times the memory; what it adds are the Gram matrix and its solves (`sample_space_solve`), for few outputs.
     """
     r, J = objective.linearize(theta, x)
+    return SampleMetric(SampleGradients(J, scores(objective.loss, r, kind="exact")))
+
+
+def scores(loss, r, t=None, kind="exact", *, rng=None, samples=1):
+    """Cotangents of r, [u (N, O), ...], whose mean outer product u_i u_i' is the metric M_i of sample i.
+
+    exact: b_k sqrt(O) for the O columns b_k of B_i, B_i B_i' = M_i. mc: gradients of -log p at `samples` targets drawn
+    from the model, so that the mean is M_i in expectation. empirical: the one at t, which has no such mean.
+    Raises ValueError for an unknown kind, mc without rng or with no sample, and for targets that do not fit r.
+    """
+    check_kind(kind, rng, samples)
+    if kind == "mc":
+        return [loss.gradient(r, loss.sample(r, rng), 1) for _ in range(samples)]
+    if kind == "empirical":
+        loss.check(r.shape, t)
+        return [loss.gradient(r, t, 1)]
     n, outputs = r.shape
-    B = objective.loss.factor(r, 1)
-    columns = outputs**0.5 * xp.eye(outputs, dtype=r.dtype)
-    return SampleMetric(SampleGradients(J, [B.matvec(xp.tile(e, n)).reshape(r.shape) for e in columns]))
+    B, columns = loss.factor(r, 1), outputs**0.5 * xp.eye(outputs, dtype=r.dtype)
+    return [B.matvec(xp.tile(e, n)).reshape(r.shape) for e in columns]
+
+
+def check_kind(kind, rng, samples):
+    """Raise ValueError for an unknown kind of Fisher information, and for mc without rng or with no sample."""
+    check_name("Fisher kind", kind, KINDS)
+    if kind == "mc" and (rng is None or samples < 1):
+        raise ValueError(f"Fisher kind mc needs an rng and samples >= 1, got rng={rng}, samples={samples}")
 
 
 def pullback(J, metric):

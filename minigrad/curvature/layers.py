@@ -5,7 +5,7 @@ built from gradients (their squares, their inner products, Kronecker factors) ne
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backend import parallel, xp
 
@@ -17,7 +17,7 @@ class Layer:
     name: str
     span: tuple
     h: object
-    delta: object
+    delta: object = None
 
 
 def affine_layers(J, u):
@@ -26,25 +26,42 @@ def affine_layers(J, u):
     Raises NotImplementedError, with the reason, where a parameter is anything but the matrix of one affine layer with
     one row a sample: then a sample's gradient is no outer product.
     """
-    if not hasattr(J, "slices"):
-        return _layers(J, u)
-    slices = zip(J.parts, J.slices, strict=True)
-    parts = parallel(lambda pair: _layers(pair[0], u[pair[1]]), slices)
-    return [_joined(layers) for layers in zip(*parts, strict=True)]
+    return [_joined(parts) for parts in zip(*layers_by_slice(J, u), strict=True)]
 
 
-def _layers(J, u):
-    matrices = _matrices(J)
-    layers = []
-    for node, delta in J.sweep(u):
+def layers_by_slice(J, u, work=lambda layers: layers):
+    """[work(Layers of a slice)], one a slice of the batch, each swept and worked on by its own thread."""
+    return parallel(lambda pair: work(_swept(pair[0], u[pair[1]])), _slices(J))
+
+
+def inputs_by_slice(J, work):
+    """[work(Layers of a slice)] where the layers have their inputs h alone, and nothing is swept."""
+    return parallel(lambda pair: work([layer for _, layer in _inputs(pair[0])]), _slices(J))
+
+
+def _slices(J):
+    """[(J of a slice, its rows)]."""
+    return list(zip(J.parts, J.slices, strict=True)) if hasattr(J, "slices") else [(J, slice(None))]
+
+
+def _swept(J, u):
+    layers = dict(_inputs(J))
+    deltas = {node.out: delta for node, delta in J.sweep(u) if node.out in layers}
+    return [replace(layer, delta=deltas[out]) for out, layer in layers.items() if out in deltas]
+
+
+def _inputs(J):
+    """[(tape index of the pre-activation, Layer without delta)] in theta's order."""
+    matrices, layers = _matrices(J), []
+    for node in J.nodes:
         for i, linear in node.inputs:
             if i in matrices:
                 parameter = matrices[i]
-                if linear.factor.shape[:-1] != u.shape[:1]:
+                if linear.factor.shape[:-1] != J.y_shape[:1]:
                     raise _refusal(parameter.name, f"is applied to rows {linear.factor.shape[:-1]}, not one a sample")
-                layers.append(Layer(parameter.name, parameter.span, linear.factor, delta))
-    layers.sort(key=lambda layer: layer.span)
-    for one, other in itertools.pairwise(layers):
+                layers.append((node.out, Layer(parameter.name, parameter.span, linear.factor)))
+    layers.sort(key=lambda pair: pair[1].span)
+    for (_, one), (_, other) in itertools.pairwise(layers):
         if one.span[1] > other.span[0]:
             raise _refusal(other.name, f"shares numbers of theta with {one.name!r}")
     return layers
@@ -73,6 +90,7 @@ def _refusal(name, why):
 
 def _joined(layers):
     """One layer over the whole batch, of its slices."""
-    first = layers[0]
+    if len(layers) == 1:
+        return layers[0]
     h, delta = (xp.concatenate([getattr(layer, part) for layer in layers]) for part in ("h", "delta"))
-    return Layer(first.name, first.span, h, delta)
+    return replace(layers[0], h=h, delta=delta)

@@ -2,6 +2,7 @@
 
 from .cg import cg
 from .info import Info, MartensStop
+from .kronecker import Eigenbasis, Kronecker, factored_damping, homogeneous_inverse
 from .lanczos import Spectrum, condition_number, lanczos, largest_eigenvalue, spectrum
 from .minres import minres
 from .minres_qlp import minres_qlp
@@ -21,8 +22,10 @@ from .operator import (
 __all__ = [
     "BlockDiagonal",
     "Diagonal",
+    "Eigenbasis",
     "Identity",
     "Info",
+    "Kronecker",
     "LinearOperator",
     "LowRank",
     "MartensStop",
@@ -33,6 +36,8 @@ __all__ = [
     "as_operator",
     "cg",
     "condition_number",
+    "factored_damping",
+    "homogeneous_inverse",
     "identity",
     "lanczos",
     "largest_eigenvalue",

@@ -45,7 +45,7 @@ class FirstOrder:
     def step(self, theta, state, objective, batch, draw=None, rng=None):
         """One update; returns theta, state, log. FloatingPointError if the loss or the gradient is not finite."""
         t, lr = state["update"] + 1, self.lr.rate(state)
-        loss, g = objective.value_and_grad(theta, batch)
+        loss, g, state = self.gradient(theta, state, objective, batch, draw, rng)
         norm = math.sqrt(item(dot(g, g)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(f"update {t}: the gradient's norm is {norm} at a loss of {loss}; try a smaller lr")
@@ -64,6 +64,10 @@ class FirstOrder:
         over_blocks(theta.shape[0], work)
         log = {"loss": loss, "gradient_norm": norm, "lr": lr, "gradients": 1.0}
         return new_theta, state | {"update": t} | dict(zip(self.memory, new, strict=True)), log
+
+    def gradient(self, theta, state, objective, batch, draw, rng):
+        """loss, g, state: what the rule gets for a gradient. Preconditioned methods replace it, and keep statistics."""
+        return *objective.value_and_grad(theta, batch), state
 
 
 def clip_factor(norm, clip):

@@ -62,7 +62,8 @@ def fit(
     Every `evaluate_every` updates (or where that function of the update's number is true), at the start and at the end,
     a row of history.curves is taken: the objective on `train_samples` training samples drawn once ("loss"), on all of
     validation = (x, t) ("validation_loss", and "validation_error", the share of wrong labels, for Categorical), and
-    metrics = {name: f(theta) -> number}.
+    metrics = {name: f(theta) -> number}. A batch-normalized net is evaluated with the population statistics of
+    the drawn training samples.
     Schedules observe the validation loss at the regular evaluations only. callbacks: each is called with the history
     after every update; one that returns True ends the run.
 
@@ -139,20 +140,21 @@ class _Run:
         self.batches = Batches(data, batch_size, np.random.default_rng(seeds["batches"]))
         self.draw = Draw(data, self.batches.size, seeds["draw"])
         self.rng = np.random.default_rng(seeds["rng"])
-        self.history = History(theta, optimizer.init(objective, theta))
+        coordinates = {"canonical": optimizer.canonical} if hasattr(optimizer, "canonical") else {}
+        self.history = History(theta, optimizer.init(objective, theta), **coordinates)
 
     def step(self):
         """One update, timed; returns the loss on its batch. Nothing is kept of a step that was not finite."""
         h, begin = self.history, time.perf_counter()
         theta, state, log = self.optimizer.step(
-            h.theta, h.state, self.objective, next(self.batches), self.draw, self.rng
+            h.point, h.state, self.objective, next(self.batches), self.draw, self.rng
         )
         backend.sync()
         h.seconds += time.perf_counter() - begin
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(log.get(name, 0.0)):
                 raise FloatingPointError(f"{name} is {log[name]}")
-        h.theta, h.state = theta, state
+        h.point, h.state = theta, state
         h.update += 1
         h.gradients += log["gradients"]
         add_row(h.steps, log)
@@ -179,7 +181,7 @@ class _Run:
             for name, column in getattr(h, table).items()
         }
         return {
-            "theta": h.theta,
+            "theta": h.point,
             **{f"state.{name}": value for name, value in h.state.items()},
             **{name: getattr(h, name) for name in ("update", "seconds", "gradients", "stopped")},
             "batches": self.batches.state(),
@@ -191,7 +193,8 @@ class _Run:
     def restore(self, content):
         """Continue from a checkpoint's content."""
         h = self.history
-        for name in ("theta", "update", "seconds", "gradients", "stopped"):
+        h.point = content["theta"]
+        for name in ("update", "seconds", "gradients", "stopped"):
             setattr(h, name, content[name])
         h.state = _under("state.", content)
         for table in ("curves", "steps"):
@@ -246,16 +249,17 @@ class _Evaluation:
     def __call__(self, theta):
         if not backend.item(xp.isfinite(theta).all()):
             self.objective.diagnose(theta, self.subset[0])
-        row = {"loss": self.objective.value(theta, self.subset)}
+        objective = self.objective.settled(theta, self.subset[0])
+        row = {"loss": objective.value(theta, self.subset)}
         if self.validation is not None:
-            row["validation_loss"] = self.objective.value(theta, self.validation)
-            if isinstance(self.objective.loss, Categorical):
-                row["validation_error"] = self._error(theta)
+            row["validation_loss"] = objective.value(theta, self.validation)
+            if isinstance(objective.loss, Categorical):
+                row["validation_error"] = self._error(objective, theta)
         return row | {name: float(metric(theta)) for name, metric in self.metrics.items()}
 
-    def _error(self, theta):
+    def _error(self, objective, theta):
         x, t = self.validation
-        return backend.item((self.objective.predict(theta, x).argmax(axis=1) != t).mean())
+        return backend.item((objective.predict(theta, x).argmax(axis=1) != t).mean())
 
 
 class _Keeper:
@@ -272,7 +276,7 @@ class _Keeper:
         self.fingerprint = {
             "optimizer": checkpoints.describe(run.optimizer),
             "objective": checkpoints.describe(run.objective),
-            "theta": checkpoints.describe_array(given) if given is not None else f"drawn in {run.history.theta.dtype}",
+            "theta": checkpoints.describe_array(given) if given is not None else f"drawn in {run.history.point.dtype}",
             "data": pair((run.batches.x, run.batches.t)),
             "validation": pair(validation) if validation is not None else "none",
             "batch_size": str(run.batches.size),
@@ -299,7 +303,7 @@ class _Keeper:
         """Write the checkpoint; parameters that are not finite are refused, so a good one is never replaced."""
         if self.path is None:
             return
-        if not backend.item(xp.isfinite(self.run.history.theta).all()):
+        if not backend.item(xp.isfinite(self.run.history.point).all()):
             raise FloatingPointError("theta is not finite")
         checkpoints.save(self.path, self.run.content(), self.fingerprint)
         self.saved = time.monotonic()

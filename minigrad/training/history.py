@@ -14,19 +14,27 @@ from dataclasses import dataclass, field
 class History:
     """The result of `fit`, usable after every end: done, time over, interrupted, diverged.
 
-    theta (n,), state: the parameters and the optimizer's state after `update` updates. seconds: training time, without
-    evaluations and checkpoints, over all resumed parts. gradients: the cost so far, in gradients of one batch.
-    stopped: why the run ended: "updates", "time limit", "callback", "interrupted", "diverged"; None while it runs.
+    point (n,), state: where the optimizer is after `update` updates; `theta` are the net's parameters there. For all
+    methods but those that train in coordinates of their own (PRONG) the two are one: canonical(point, state) is point.
+    seconds: training time, without evaluations and checkpoints, over all resumed parts. gradients: the cost so far, in
+    gradients of one batch. stopped: why the run ended: "updates", "time limit", "callback", "interrupted", "diverged";
+    None while it runs.
     """
 
-    theta: object = field(repr=False)
+    point: object = field(repr=False)
     state: dict = field(repr=False)
+    canonical: object = field(repr=False, default=lambda point, state: point)
     update: int = 0
     seconds: float = 0.0
     gradients: float = 0.0
     stopped: str | None = None
     curves: dict = field(default_factory=dict, repr=False)
     steps: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def theta(self):
+        """The net's parameters (n,), computed anew from the optimizer's coordinates where these are others."""
+        return self.canonical(self.point, self.state)
 
     @property
     def losses(self):
