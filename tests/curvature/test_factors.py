@@ -273,12 +273,13 @@ def test_a_sweep_for_each_cotangent(net, loss):
 
 @pytest.mark.parametrize(("kind", "sweeps"), [("exact", 4), ("mc", 2), ("empirical", 1)])
 def test_how_many_sweeps_a_kind_needs(kind, sweeps):
-    """One an output, one a draw, one: and one forward pass."""
+    """One an output, one a draw, one."""
     net, loss = CASES["Categorical"]
     theta, (x, t) = on_device(loss, *problem(net, loss))
-    r, J = Objective(net, loss).linearize(theta, x)
+    r, _ = Objective(net, loss).linearize(theta, x)
     options = {"rng": np.random.default_rng(0), "samples": 2} if kind == "mc" else {}
     assert len(scores(loss, r, t, kind, **options)) == sweeps
+    assert len(scores(loss, r, kind="mc", rng=np.random.default_rng(0))) == 1
 
 
 @host_only
