@@ -81,7 +81,7 @@ def input_moments(J):
 
 
 def _input_factors(J):
-    """[(Layer, A)]: the weight goes in with the 1, so that one product by rows gives all moments, and none is copied."""
+    """[(Layer, A)]: the weight 1/N goes in beside the 1, so one product gives all moments, and none is copied."""
     root = J.y_shape[0] ** -0.5
 
     def weighted(h):
