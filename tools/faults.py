@@ -60,6 +60,8 @@ TESTS = {
     "minigrad/linalg/minres.py": ["tests/linalg/test_minres.py", "tests/linalg/test_minres_qlp.py"],
     "minigrad/linalg/minres_qlp.py": ["tests/linalg/test_minres_qlp.py", "tests/linalg/test_minres.py"],
     "minigrad/nets/layout.py": ["tests/nets", "tests/test_objective.py"],
+    "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
+    "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
     "minigrad/optimizers/damping.py": ["tests/optimizers/test_damping.py"],
     "minigrad/optimizers/hessian_free.py": ["tests/optimizers/test_hessian_free.py"],
     "minigrad/optimizers/krylov_subspace_descent.py": ["tests/optimizers/test_krylov_subspace_descent.py"],

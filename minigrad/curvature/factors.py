@@ -87,6 +87,13 @@ def input_moments(J):
     ]
 
 
+def input_means(J):
+    """{layer's name: E[h] (in,)}, in theta's order: where `input_moments` would give more than is needed."""
+    weight = 1.0 / J.y_shape[0]
+    parts = inputs_by_slice(J, lambda layers: {layer.name: layer.h.sum(axis=0) for layer in layers})
+    return {name: weight * total for name, total in zip(parts[0], _added(part.values() for part in parts), strict=True)}
+
+
 def _added(parts):
     """[the first arrays' sum, the second arrays' sum, ...], added in the order of the parts."""
     return [reduce(operator.add, arrays) for arrays in zip(*parts, strict=True)]

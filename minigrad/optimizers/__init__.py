@@ -9,7 +9,9 @@ is a flat dict of numbers and vectors, log one of floats.
 """
 
 from ..backend import check_name
+from .acp import ACP, SquaredGradient
 from .adaptive import Adagrad, Adam, RMSProp
+from .centred import CentredGD
 from .damping import FixedDamping, LevenbergMarquardt
 from .hessian_free import HessianFree
 from .krylov_subspace_descent import KrylovSubspaceDescent
@@ -32,6 +34,8 @@ OPTIMIZERS = {
     "krylov-subspace-descent": KrylovSubspaceDescent,
     "natural-gradient": NaturalGradient,
     "tonga": TONGA,
+    "centred-gd": CentredGD,
+    "acp": ACP,
 }
 
 
@@ -51,6 +55,9 @@ __all__ = [
     "KrylovSubspaceDescent",
     "NaturalGradient",
     "TONGA",
+    "CentredGD",
+    "ACP",
+    "SquaredGradient",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",
