@@ -17,6 +17,7 @@ from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
 from .newton import Newton
 from .phases import stopwatch
+from .prong import PRONG
 from .schedules import Constant, InverseTime, Steps, Waterfall
 from .sgd import SGD
 from .solvers import ConjugateGradient, Minres, MinresQLP, SampleSpace
@@ -32,6 +33,7 @@ OPTIMIZERS = {
     "krylov-subspace-descent": KrylovSubspaceDescent,
     "natural-gradient": NaturalGradient,
     "tonga": TONGA,
+    "prong": PRONG,
 }
 
 
@@ -51,6 +53,7 @@ __all__ = [
     "KrylovSubspaceDescent",
     "NaturalGradient",
     "TONGA",
+    "PRONG",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",

@@ -219,6 +219,7 @@ def test_by_name():
         "krylov-subspace-descent": "KrylovSubspaceDescent",
         "natural-gradient": "NaturalGradient",
         "tonga": "TONGA",
+        "prong": "PRONG",
     }
     with pytest.raises(ValueError, match="unknown optimizer 'adm'; did you mean 'adam'"):
         by_name("adm")
