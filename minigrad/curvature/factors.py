@@ -77,7 +77,10 @@ def factors_of(J, cotangents):
 
 
 def input_moments(J):
-    """The Moments of every affine layer's input over J's batch; no sweep. Raises what `affine_layers` raises."""
+    """The Moments of every affine layer's input over J's batch; no sweep. Other parameters are passed over.
+
+    Raises NotImplementedError for an affine layer whose matrix has other uses, or more rows than one a sample.
+    """
     weight = 1.0 / J.y_shape[0]
     parts = inputs_by_slice(J, lambda layers: [(layer, layer.h.T @ layer.h, layer.h.sum(axis=0)) for layer in layers])
     layers, seconds, sums = ([[entry[k] for entry in part] for part in parts] for k in range(3))

@@ -7,7 +7,7 @@ momentum, no weight decay; the learning rate is constant.
 
     SGD                    the gradient
     centred GD             weights see their input less the batch's mean: no gradient of anything (`CentredGD`)
-    mean-only batch norm   SGD on a net that takes the batch's mean off each hidden pre-activation, and is judged with
+    mean-only BN           SGD on a net that takes the batch's mean off each hidden pre-activation, and is judged with
                            the means of 1,000 training images instead
 
 In one layer the last two move the weights alike: E[(h - mu)' delta]. They differ in what goes further down, for batch
@@ -29,7 +29,7 @@ from ..backend import xp
 from ..curvature import input_means
 from ..data import split
 from ..losses import Bernoulli
-from ..nets import autoencoder
+from ..nets import MeanOnly, autoencoder
 from ..objective import Objective
 from ..optimizers import SGD, CentredGD
 from ..training import Diverged, fit, records
@@ -43,6 +43,7 @@ PAPER = "George, figure 3.1"
 METHODS = {  # optimizer, normalization of the net
     "SGD": (SGD, None),
     "centred GD": (CentredGD, None),
+    "mean-only BN": (SGD, MeanOnly()),
 }
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SIZES, BATCH, PROBE = (784, 250, 30), 100, 1000
@@ -102,8 +103,7 @@ def final(method, seed):
 
 def objective(normalization):
     """The autoencoder under the Bernoulli loss."""
-    options = {} if normalization is None else {"normalization": normalization}
-    return Objective(autoencoder(SIZES, code="linear", **options), Bernoulli())
+    return Objective(autoencoder(SIZES, code="linear", normalization=normalization), Bernoulli())
 
 
 def best(results, method):

@@ -19,6 +19,7 @@ from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
 from .newton import Newton
 from .phases import stopwatch
+from .prong import PRONG
 from .schedules import Constant, InverseTime, Steps, Waterfall
 from .sgd import SGD
 from .solvers import ConjugateGradient, Minres, MinresQLP, SampleSpace
@@ -36,6 +37,7 @@ OPTIMIZERS = {
     "tonga": TONGA,
     "centred-gd": CentredGD,
     "acp": ACP,
+    "prong": PRONG,
 }
 
 
@@ -58,6 +60,7 @@ __all__ = [
     "CentredGD",
     "ACP",
     "SquaredGradient",
+    "PRONG",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",

@@ -111,6 +111,11 @@ class ACP(SGD):
             if self.samples is not None:
                 _, J = objective.linearize(theta, draw(self.samples)[0])
             moments = input_moments(J)
+        others = set(objective.layout.names) - {m.name for m in moments}
+        if others:
+            raise NotImplementedError(
+                f"ACP: {min(others)!r} is not the matrix of an affine layer, as each parameter must be"
+            )
         with phase("inversion"):
             return dict(itertools.chain(*parallel(self._decomposed, moments)))
 

@@ -31,7 +31,7 @@ from .sgd import SGD
 class CentredGD(SGD):
     """SGD along the centred gradient; lr, momentum, nesterov and clip are SGD's (clip: of the centred gradient).
 
-    For nets whose every parameter is an affine layer's matrix: else NotImplementedError (`affine_layers`).
+    Parameters that are no affine layer's matrix follow their gradient; NotImplementedError if there is no such layer.
     """
 
     def gradient(self, theta, state, objective, batch, draw, rng):
@@ -40,6 +40,8 @@ class CentredGD(SGD):
             loss, g, _, J = objective.value_grad_and_linearize(theta, batch)
         with phase("statistics"):
             means = input_means(J)
+        if not means:
+            raise NotImplementedError(f"CentredGD: the net has no affine layer, only {list(objective.layout.names)}")
         centre(g, objective.layout, means)
         return loss, g, state
 

@@ -7,7 +7,7 @@ import minigrad
 from minigrad import Objective, backend
 from minigrad.autodiff import ops
 from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import Layout, mlp
+from minigrad.nets import Layout, MeanOnly, mlp
 from minigrad.optimizers import ACP, SGD, CentredGD, SquaredGradient, stopwatch
 from tests.curvature.cases import cut_into_two_slices
 from tests.helpers import close, dev, host
@@ -416,11 +416,26 @@ class Scaled:
         return ops.tanh(x * self.layout.views(theta)["scale"])
 
 
-@pytest.mark.parametrize("optimizer", [ACP(), ACP(alpha=1.0), ACP(form="printed"), CentredGD(0.1)])
-def test_nets_without_affine_layers_are_refused(optimizer):
+@pytest.mark.parametrize(
+    "optimizer, message",
+    [
+        (ACP(), "ACP: 'scale' is not the matrix of an affine layer, as each parameter must be"),
+        (ACP(alpha=1.0, form="printed"), "ACP: 'scale' is not the matrix"),
+        (CentredGD(0.1), r"CentredGD: the net has no affine layer, only \['scale'\]"),
+    ],
+)
+def test_nets_without_affine_layers_are_refused(optimizer, message):
     batch = dev(np.ones((4, 3))), dev(np.ones((4, 3)))
-    with pytest.raises(NotImplementedError, match="'scale' is used by multiply"):
+    with pytest.raises(NotImplementedError, match=message):
         take(optimizer, Objective(Scaled(), Gaussian()), dev(np.ones(3)), batch)
+
+
+@pytest.mark.parametrize("alpha", [1.0, SquaredGradient()])
+def test_batch_normalized_nets_are_refused(alpha, rng):
+    net = mlp([3, 4, 2], normalization=MeanOnly())
+    theta, x = net.init(rng, "float64"), dev(rng.standard_normal((10, 3)))
+    with pytest.raises(NotImplementedError, match=r"ACP: 'layer0\.shift' is not the matrix"):
+        take(ACP(alpha=alpha), Objective(net, Gaussian()), theta, (x, x[:, :2]))
 
 
 # --- what both promise -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import pytest
 
 from minigrad import Objective
 from minigrad.losses import Gaussian
-from minigrad.nets import mlp
+from minigrad.nets import MeanOnly, mlp
 from minigrad.optimizers import SGD, CentredGD
 from tests.curvature.cases import cut_into_two_slices
 from tests.helpers import close, dev, host
@@ -176,3 +176,33 @@ def test_weight_decay_is_centred_too_and_rests_where_the_penalized_objective_doe
 def test_without_a_mean_it_is_gradient_descent(rng):
     objective, theta, batch, _ = linear_layer(rng, 0.0, worst=False)
     close(take(CentredGD(0.2), objective, theta, batch)[0], take(SGD(0.2), objective, theta, batch)[0])
+
+
+# --- mean-only batch normalization --------------------------------------------------------------------------
+
+
+def test_in_one_layer_mean_only_batch_normalization_moves_the_weights_alike(rng):
+    """Its gradient in them is E[(h - mu)' delta] too, and so is that of each normalized layer, with its own delta."""
+    plain, normalized = mlp([4, 3, 2]), mlp([4, 3, 2], normalization=MeanOnly())
+    x, t = dev(rng.standard_normal((30, 4)) + 1.0), dev(rng.standard_normal((30, 2)))
+    theta = normalized.init(rng, "float64")
+    p = normalized.layout.views(theta)
+    mean = x.mean(axis=0) @ p["layer0"][:-1]
+    shifted = dev(np.concatenate([host(p["layer0"])[:-1], host(p["layer0.shift"] - mean)[None]]))  # the same function
+    same = plain.layout.pack({"layer0": shifted, "layer1": p["layer1"]})
+    gradients = Objective(normalized, Gaussian()).value_and_grad(theta, (x, t))[1]
+    centred = same - take(CentredGD(1.0), Objective(plain, Gaussian()), same, (x, t))[0]
+    close(gradients[:12], centred[:12], 1e-10)
+    close(gradients[15:18], centred[12:15], 1e-10)  # the shift moves as the bias does
+    close(gradients[12:15], np.zeros(3), atol=1e-14)  # and its bias not at all
+
+
+def test_parameters_that_are_no_affine_layers_follow_their_gradient(rng):
+    net = mlp([4, 3, 2], normalization=MeanOnly())
+    objective, theta = Objective(net, Gaussian()), net.init(rng, "float64")
+    batch = dev(rng.standard_normal((30, 4))), dev(rng.standard_normal((30, 2)))
+    g = objective.value_and_grad(theta, batch)[1]
+    step = theta - take(CentredGD(1.0), objective, theta, batch)[0]
+    shift = net.layout.slices["layer0.shift"]
+    close(step[shift], g[shift])
+    assert abs(host(step - g)).max() > 1e-3

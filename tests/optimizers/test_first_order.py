@@ -221,6 +221,7 @@ def test_by_name():
         "tonga": "TONGA",
         "centred-gd": "CentredGD",
         "acp": "ACP",
+        "prong": "PRONG",
     }
     with pytest.raises(ValueError, match="unknown optimizer 'adm'; did you mean 'adam'"):
         by_name("adm")
