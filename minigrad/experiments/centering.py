@@ -59,7 +59,7 @@ class Scale:
     seeds: int
 
 
-SCALES = {"quick": Scale(20, 4, 1200, 1), "usual": Scale(1000, 250, None, 1), "full": Scale(6000, 1500, None, 3)}
+SCALES = {"quick": Scale(10, 2, 600, 1), "usual": Scale(1000, 250, None, 1), "full": Scale(10_000, 2500, None, 3)}
 
 
 def run(options):
@@ -81,7 +81,7 @@ def run(options):
     for method in METHODS:
         for lr in RATES:
             parts[trial(method, lr)] = lambda results, method=method, lr=lr: train_one(
-                method, lr, shown, held_out, scale.trial, 0, options
+                method, lr, shown, held_out, scale.trial, 0, options, evaluate_every=scale.trial
             )
     for seed in seeds:
         for method in METHODS:
@@ -112,9 +112,10 @@ def best(results, method):
     return RATES[int(np.argmin(np.where(np.isnan(errors), np.inf, errors)))]
 
 
-def train_one(method, lr, train, test, updates, seed, options):
-    """{"lr", "curves", "means": {layer: |E[h]|} at the end}, of a diverged run with NaN behind; None after Ctrl-C.
+def train_one(method, lr, train, test, updates, seed, options, evaluate_every=now_and_then):
+    """One run: {"lr", "curves", "means": {layer: |E[h]|} at the end}; None after Ctrl-C.
 
+    A diverged run has NaN at the end of its curves, and no means.
     Curves: test_error, and cosine: of the angle between the gradient and the centred gradient, on training images.
     """
     kind, normalization = METHODS[method]
@@ -131,7 +132,7 @@ def train_one(method, lr, train, test, updates, seed, options):
             updates=updates,
             seed=seed,
             metrics=metrics,
-            evaluate_every=now_and_then,
+            evaluate_every=evaluate_every,
             train_samples=PROBE,
             progress=f"{method:20} lr {lr:g} seed {seed}" if options.progress else False,
         )
@@ -157,40 +158,32 @@ def cosine(the, theta, batch):
 
 def plot(record, folder):
     """One figure: test error by updates and seconds, held-out error by learning rate, the centred gradient's angle."""
-    results = record["results"]
     fig, axes = look.mosaic([["update", "seconds"], ["lr", "cosine"]], height=5.2)
-    runs = finished(record)
-    for axis, label in (("update", "updates"), ("seconds", "seconds of training")):
-        ax = axes[axis]
-        for method, found in runs.items():
-            x, errors = seeds_together([run["curves"] for run in found], axis)
-            look.curves(ax, {method: (x[1:], errors[:, 1:])})  # the start is the same for all
-        ax.set(yscale="log", xlabel=label, xscale="log" if axis == "update" else "linear")
-        for side in (ax.xaxis, ax.yaxis):
-            look.plain_numbers(side)
-    axes["update"].set_ylabel("squared test error of an image")
-
-    ax = axes["lr"]
-    for method in METHODS:
-        done = [results[trial(method, lr)] for lr in RATES if trial(method, lr) in results]
-        if done:
-            errors = records.numbers([run["curves"]["test_error"][-1] for run in done])
-            look.curves(ax, {method: ([run["lr"] for run in done], errors)})
-    ax.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="held-out error of a trial")
-    for side in (ax.xaxis, ax.yaxis):
-        look.plain_numbers(side)
-
-    ax = axes["cosine"]
-    for method, found in runs.items():
-        curves = [run["curves"] for run in found if "cosine" in run["curves"]]
-        if curves:
+    for method, found in finished(record).items():
+        curves = [run["curves"] for run in found]
+        for axis in ("update", "seconds"):
+            x, errors = seeds_together(curves, axis)
+            look.curves(axes[axis], {method: (x[1:], errors[:, 1:])})  # the start is the same for all
+        if "cosine" in curves[0]:
             cosines = np.array([records.numbers(run["cosine"]) for run in curves])
-            look.curves(ax, {method: (records.numbers(curves[0]["update"])[1:], cosines[:, 1:])})
-    ax.axhline(0.0, color=look.GREY, linewidth=0.8)
-    ax.set(xscale="log", xlabel="updates", ylabel="cos(gradient, centred)", ylim=(-1, 1))
-    look.plain_numbers(ax.xaxis)
-    for ax in axes.values():
-        look.label_ends(ax)
+            look.curves(axes["cosine"], {method: (curves[0]["update"][1:], cosines[:, 1:])})
+    for method in METHODS:
+        done = [record["results"].get(trial(method, lr)) for lr in RATES]
+        pairs = [(run["lr"], run["curves"]["test_error"][-1]) for run in done if run and run["means"]]
+        if pairs:
+            look.curves(axes["lr"], {method: tuple(zip(*pairs))})
+    axes["update"].set(xlabel="updates", ylabel="squared test error of an image")
+    axes["seconds"].set(xlabel="seconds of training")
+    axes["lr"].set(xlabel="learning rate", ylabel="held-out error of a trial")
+    axes["cosine"].set(xlabel="updates", ylabel="cos(gradient, centred)", ylim=(-1, 1))
+    logarithmic = {"update": "xy", "seconds": "y", "lr": "xy", "cosine": "x"}
+    for name, ax in axes.items():
+        if ax.get_lines():
+            ax.set(**{f"{side}scale": "log" for side in logarithmic[name]})
+            for side in (ax.xaxis, ax.yaxis):
+                look.plain_numbers(side)
+            look.label_ends(ax)
+    axes["cosine"].axhline(0.0, color=look.GREY, linewidth=0.8)
     path = folder / f"{NAME}.png"
     look.save(fig, path, caption=caption(record))
     return [path]
@@ -230,6 +223,7 @@ def caption(record):
     if "centred GD" in runs:
         lowest = min(min(run["curves"]["cosine"]) for run in runs["centred GD"])
         longest = max(max(run["means"].values()) for run in runs["centred GD"])
-        text += f"; on centred GD's way the cosine is {lowest:.2g} at least and a layer's mean up to {longest:.2g} long"
+        text += f"; on centred GD's way the cosine is {lowest:.2g} at least"
+        text += f", and at its end a layer's mean input is up to {longest:.0f} long"
     lost = [method for method in METHODS if len(runs.get(method, [])) < len(record["seeds"])]
     return text + "".join(f"; {method} diverged" for method in lost) + "."
