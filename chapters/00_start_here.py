@@ -258,6 +258,9 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `KrylovSubspaceDescent` | Vinyals & Povey 2012; P&B 7 | | `optimizers.krylov_subspace_descent` | 50 | |
 # | whose batch: `Unlabeled` | P&B 5, 8.5 | 8 | `optimizers.metric_batch` | 55 | `metric-batch`, `tune-metric-batch` |
 # | `TONGA` | Le Roux et al. 2008; P&B 4.1 | 12, 13 | `optimizers.tonga` | 55 | `metric-batch` |
+# | `CentredGD`: centred gradient descent | George alg. 2 | 3.3.3 | `optimizers.centred` | 65 | `centering` |
+# | `ACP`, alpha by `SquaredGradient` | George alg. 3, 3.4.2 | 3.3.3, 3.3.4 | `optimizers.acp` | 65 | |
+# | RMSProp as a diagonal Gauss-Newton | George 3.6.1 | | `curvature.samples` | 65 | |
 # | `PRONG`, PRONG+ | Desjardins et al. alg. 1 | 8-10 | `optimizers.prong` | 70 | `prong-sensitivity` |
 # | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
 # | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
