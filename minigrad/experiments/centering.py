@@ -216,9 +216,8 @@ def caption(record):
     for method, found in runs.items():
         error = np.median([run["curves"]["test_error"][-1] for run in found])
         seconds = np.median([run["curves"]["seconds"][-1] for run in found])
-        words.append(
-            f"{error:.3g} for {method} (lr {found[0]['lr']:g}, {1000 * seconds / settings['updates']:.2g} ms each)"
-        )
+        cost = 1000 * seconds / settings["updates"]
+        words.append(f"{error:.3g} for {method} (lr {found[0]['lr']:g}, {cost:.3g} ms each)")
     text += f": after {settings['updates']} updates " + ", ".join(words)
     if "centred GD" in runs:
         lowest = min(min(run["curves"]["cosine"]) for run in runs["centred GD"])
