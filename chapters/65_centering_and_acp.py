@@ -383,7 +383,7 @@ for B in (1, 10, 100):
 # Figure 3.1 of the thesis would have shown SGD, centred gradient descent and mean-only batch normalization. The full
 # comparison on MNIST is `python -m minigrad run centering`. Here is a small one: images of two soft bars in 8 x 8
 # pixels, an autoencoder of sigmoids, every method with the best of the same seven learning rates; ACP (the damped
-# system, alpha by the heuristic) beside them.
+# system, alpha by the heuristic, statistics of the batch at every 20th update) beside them.
 
 
 # %%
@@ -428,7 +428,7 @@ for name in methods:
     above = np.array([test for _, test in seeds]) - entropy
     curves(ax, {name: (seeds[0][0], above)})
     print(f"{name:14} lr {lr:5g}   {np.median(above[:, -1]):.3f} nats above the best possible")
-ax.set(yscale="log", xlabel="updates", ylabel="test loss above the targets' entropy (nats)")
+ax.set(yscale="log", xlabel="updates", ylabel="test loss above entropy (nats)")
 ax.set_title("Bars of 8 x 8 pixels, autoencoder 64-20-3-20-64: median and range of 3 seeds", fontsize=9)
 plain_numbers(ax.yaxis)
 label_ends(ax)
