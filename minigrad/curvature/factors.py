@@ -76,7 +76,10 @@ def factors_of(J, cotangents):
 
 
 def input_moments(J):
-    """The Moments of every affine layer's input over J's batch; no sweep. Raises what `affine_layers` raises."""
+    """The Moments of every affine layer's input over J's batch; no sweep. Other parameters are passed over.
+
+    Raises NotImplementedError for an affine layer whose matrix has other uses, or more rows than one a sample.
+    """
     return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in _input_factors(J)]
 
 
@@ -93,6 +96,13 @@ def _input_factors(J):
     parts = inputs_by_slice(J, lambda layers: [(layer, weighted(layer.h)) for layer in layers])
     layers, products = ([[entry[k] for entry in part] for part in parts] for k in range(2))
     return list(zip(layers[0], _added(products), strict=True))
+
+
+def input_means(J):
+    """{layer's name: E[h] (in,)}, in theta's order: where `input_moments` would give more than is needed."""
+    weight = 1.0 / J.y_shape[0]
+    parts = inputs_by_slice(J, lambda layers: {layer.name: layer.h.sum(axis=0) for layer in layers})
+    return {name: weight * total for name, total in zip(parts[0], _added(part.values() for part in parts), strict=True)}
 
 
 def _added(parts):

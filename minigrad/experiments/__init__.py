@@ -15,6 +15,7 @@ from pathlib import Path
 from ..backend import check_name
 
 EXPERIMENTS = {
+    "centering": "centering",
     "deep-autoencoder": "deep_autoencoder",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",

@@ -19,7 +19,8 @@ from ..training.progress import interruptible
 def run_parts(name, options, settings, seeds, parts, dtype="float64"):
     """The record of an experiment whose results are {part: parts[part]()}; after Ctrl-C as far as it went.
 
-    name: the experiment's. parts: {part: function of the results so far}, run in order, each a dict that JSON can hold.
+    name: the experiment's. parts: {part: function of the results so far}, run in order; each gives a dict that JSON can
+    hold, or None if Ctrl-C ended it, and then it counts as not begun.
     With options.resume, parts that the record in options.out holds are kept; ValueError if it is of other settings.
     """
     path = options.out / "record.json"
@@ -37,7 +38,10 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
                 return record
             if options.progress:
                 print(f"{name}: {part}", flush=True)
-            results[part] = compute(results)
+            found = compute(results)
+            if found is None:
+                return record
+            results[part] = found
             results["complete"] = part == list(parts)[-1]
             records.save(record, path)
     return record

@@ -83,8 +83,9 @@ def fit(
     seeds = _seeds(seed)
     theta, given = _start(objective, theta, data, seeds["theta"])
     data, validation = _place(data, theta.dtype), _place(validation, theta.dtype)
+    settled = objective.settled(theta, data[0][:2])  # takes single samples, as a batch-normalized net does not
     for name, part in (("data", data), ("validation", validation)):
-        _check_targets(objective, theta, part, name)
+        _check_targets(settled, theta, part, name)
 
     run = _Run(objective, optimizer, theta, data, batch_size, seeds, clock)
     evaluation = _Evaluation(objective, data, validation, metrics or {}, train_samples, seeds["batches"])
