@@ -54,7 +54,9 @@ class PRONG(SGD):
 
     def __post_init__(self):
         super().__post_init__()
-        check_counts("PRONG", samples=self.samples, interval=1 if self.interval is None else self.interval)
+        check_counts("PRONG", samples=self.samples)
+        if self.interval is not None:
+            check_counts("PRONG", interval=self.interval)
         whole = lambda value: isinstance(value, numbers.Integral) and value >= 0
         check_numbers("PRONG", "a whole number of at least 0", whole, first=self.first)
         added = {"epsilon": self.epsilon} | ({} if self.signal is None else {"signal": self.signal})
@@ -73,7 +75,7 @@ class PRONG(SGD):
         if due == 0 or (self.interval and due > 0 and due % self.interval == 0):
             x, _ = draw(self.samples)
             point, state = self.reparametrized(point, state, objective, x, rng)
-            work = (1 if self.signal is None else 3) / 3 * x.shape[0] / batch[0].shape[0]
+            work = (1 if self.signal is None else 3) / 3 * len(x) / len(batch[0])
         point, state, log = super().step(point, state, objective, batch, draw, rng)
         return point, state, log | {"gradients": 1.0 + work}
 

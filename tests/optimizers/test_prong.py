@@ -538,6 +538,12 @@ def test_bad_hyper_parameters(options, message):
         PRONG(0.1, **options)
 
 
+def test_defaults():
+    optimizer = PRONG()
+    assert (optimizer.lr.lr, optimizer.interval, optimizer.samples, optimizer.epsilon) == (1e-2, 100, 1000, 1e-2)
+    assert optimizer == PRONG(1e-2, momentum=0.0, first=0, diagonal=False, signal=None)
+
+
 def test_more_samples_than_there_are():
     data = np.ones((30, 4)), np.zeros((30, 2))
     with pytest.raises(ValueError, match=r"size of a batch must be 1\.\.30 \(the number of samples\), got 31"):
@@ -582,6 +588,9 @@ def test_one_sample():
     close(U @ U.T, 4 * np.eye(4), rtol=1e-9)
     with pytest.raises(ValueError, match="PRONG: the diagonal variant needs batches of at least two samples, got one"):
         steps(PRONG(1e-3, samples=1, diagonal=True), objective, theta, one, 1)
+    two = (batch[0][:2], batch[1][:2])
+    point, _, _ = steps(PRONG(1e-3, samples=1, diagonal=True), objective, theta, two, 1)
+    assert np.isfinite(host(point)).all()
     objective, theta, _ = on_net("PRONG+")
     with pytest.raises(ValueError, match="batch normalization of 'layer0' needs at least two samples"):
         steps(PRONG(1e-3, samples=1), objective, theta, batch, 1)
