@@ -321,6 +321,6 @@ def caption(record):
     rest = ", ".join(f"{curve} {share(curve, 'last')}" for curve in CURVES if curve != "PRONG")
     return (
         f"{text}; the first whitening leaves {share('PRONG', 'first')} of it, by four shares q of the spectrum, and at "
-        f"the end of training {share('PRONG', 'last')} is left (the paper: less than 5 %; {rest}); final training losses "
-        f"{', '.join(f'{m} {loss:.3f}' for m, loss in losses.items())}."
+        f"the end of training {share('PRONG', 'last')} is left (the paper: less than 5 %; {rest}); final training "
+        f"losses {', '.join(f'{m} {loss:.3f}' for m, loss in losses.items())}."
     )

@@ -203,8 +203,8 @@ def caption(record):
     settings, results = record["settings"], record["results"]
     text = (
         f"Squared error of training images by PRONG, {drawn(record['seeds'])} (no band), {settings['net']}, "
-        f"{settings['updates']} updates; left by epsilon and learning rate at T = {settings['interval']}, right by T and "
-        f"start at epsilon = {settings['epsilon']:g}, lr = {settings['learning rate']:g}"
+        f"{settings['updates']} updates; left by epsilon and learning rate at T = {settings['interval']}, right by T "
+        f"and start at epsilon = {settings['epsilon']:g}, lr = {settings['learning rate']:g}"
     )
     if not results["complete"]:
         return text + ": unfinished."
