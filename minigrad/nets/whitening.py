@@ -54,8 +54,10 @@ class Whitening:
         return Kronecker(B, identity(outputs, B.dtype) if S is None else S)
 
 
-def whitening(name, span, covariance, mean, epsilon, S=None, S_epsilon=0.0):
+def whitening(name, span, covariance, mean, epsilon, S=None, S_epsilon=None):
     """The Whitening of a layer, from its input's covariance C and mean, and its deltas' S if they are whitened too.
+
+    epsilon, S_epsilon: what is added to the eigenvalues of C and of S.
 
     Raises FloatingPointError where C or S is not finite, ArithmeticError where it is singular and nothing is added.
     """
@@ -72,7 +74,7 @@ def principal(C, epsilon, what):
     if not item(xp.isfinite(C).all()):
         raise FloatingPointError(f"{what} is not finite")
     lam, Q = xp.linalg.eigh(C)
-    rounding = C.shape[0] * float(xp.finfo(C.dtype).eps) * lam[-1]
+    rounding = len(C) * float(xp.finfo(C.dtype).eps) * lam[-1]
     lam = xp.where(lam > rounding, lam, 0) + epsilon
     if not item(lam[0] > 0):
         raise ArithmeticError(f"{what} is singular (a dead unit, or fewer samples than units): give an epsilon > 0")
@@ -132,8 +134,8 @@ def _row_inverse(U):
 
 def _blocks(pairs, size):
     """A block diagonal operator with these (span, block), in theta's order, and the identity in between."""
-    blocks, at = [], 0
+    blocks, at, dtype = [], 0, None
     for (start, stop), block in pairs:
-        blocks += [identity(start - at, block.dtype), block]
-        at = stop
-    return BlockDiagonal([*blocks, identity(size - at, blocks[-1].dtype if blocks else None)])
+        at, dtype, between = stop, block.dtype, start - at
+        blocks += [identity(between, dtype), block]
+    return BlockDiagonal([*blocks, identity(size - at, dtype)])

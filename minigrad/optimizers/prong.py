@@ -54,7 +54,9 @@ class PRONG(SGD):
 
     def __post_init__(self):
         super().__post_init__()
-        check_counts("PRONG", samples=self.samples, interval=1 if self.interval is None else self.interval)
+        check_counts("PRONG", samples=self.samples)
+        if self.interval is not None:
+            check_counts("PRONG", interval=self.interval)
         whole = lambda value: isinstance(value, numbers.Integral) and value >= 0
         check_numbers("PRONG", "a whole number of at least 0", whole, first=self.first)
         added = {"epsilon": self.epsilon} | ({} if self.signal is None else {"signal": self.signal})
@@ -64,22 +66,22 @@ class PRONG(SGD):
 
     def canonical(self, point, state):
         """theta = B Omega."""
-        return from_whitened(_layers(state), point.shape[0]) @ point
+        return from_whitened(coefficients(state), point.shape[0]) @ point
 
     def step(self, point, state, objective, batch, draw, rng):
         """One update; returns Omega, state, log."""
         due = state["update"] - self.first
         work = 0.0
         if due == 0 or (self.interval and due > 0 and due % self.interval == 0):
-            x, _ = draw(self.samples)
+            (x, _), (inputs, _) = draw(self.samples), batch
             point, state = self.reparametrized(point, state, objective, x, rng)
-            work = (1 if self.signal is None else 3) / 3 * x.shape[0] / batch[0].shape[0]
+            work = (1 if self.signal is None else 3) / 3 * len(x) / len(inputs)
         point, state, log = super().step(point, state, objective, batch, draw, rng)
         return point, state, log | {"gradients": 1.0 + work}
 
     def reparametrized(self, point, state, objective, x, rng=None):
         """Omega and state with coefficients measured on x; neither theta nor where the velocity points changes."""
-        old = from_whitened(_layers(state), point.shape[0])
+        old = from_whitened(coefficients(state), point.shape[0])
         theta = old @ point  # line 7
         with phase("statistics"):
             r, J = objective.linearize(theta, x)  # line 8
@@ -101,7 +103,7 @@ class PRONG(SGD):
 
     def gradient(self, point, state, objective, batch, draw, rng):
         """Loss and gradient of Omega at this batch; times D^2 in the diagonal variant."""
-        layers = _layers(state)
+        layers = coefficients(state)
         whitened = replace(objective, net=WhitenedNet(objective.net, layers), weight_decay=0.0)
         with phase("gradient"):
             if self.diagonal:
@@ -144,7 +146,7 @@ def _entries(layers):
     return entries
 
 
-def _layers(state):
+def coefficients(state):
     """The Whitenings in a state, in theta's order; none before the first measurement: U = I, c = 0 (line 3)."""
     names = [key.removeprefix("U.") for key in state if key.startswith("U.")]
     layers = [

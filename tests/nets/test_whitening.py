@@ -59,7 +59,7 @@ def test_projection_leaves_the_function_unchanged(net, dtype, rtol):
     objective, theta, x = setting(net, dtype)
     layers = measured(objective, theta, x)
     omega = to_whitened(layers, theta.size) @ theta
-    assert omega.dtype == theta.dtype
+    assert omega.dtype == theta.dtype == to_whitened(layers, theta.size).dtype
     _, _, other = setting(net, dtype, seed=1)
     for inputs in (x, other):
         close(WhitenedNet(net, layers).apply(omega, inputs), net.apply(theta, inputs), rtol=rtol)
@@ -239,6 +239,15 @@ def test_a_dead_unit_needs_epsilon(rng):
     layer = whitening("enc1", (0, 8), C, mean, 1e-3)
     norms = np.sort((host(layer.U) ** 2).sum(axis=1))
     assert norms[-1] == pytest.approx(1e3)  # the dead direction's multiplier: 1 / epsilon, and no more
+
+
+def test_singular_is_relative_to_the_largest_eigenvalue():
+    """Small as a whole is not singular; what lies below the rounding of the largest eigenvalue is."""
+    U = host(whitening("h", (0, 4), dev(np.diag([1e-20, 2e-20, 3e-20])), dev(np.zeros(3)), 0.0).U)
+    close(np.sort((U**2).sum(axis=1)), 1 / np.array([3e-20, 2e-20, 1e-20]))
+    with pytest.raises(ArithmeticError, match="is singular"):
+        whitening("h", (0, 4), dev(np.diag([5e-16, 1.0, 1.0])), dev(np.zeros(3)), 0.0)
+    whitening("h", (0, 4), dev(np.diag([1e-15, 1.0, 1.0])), dev(np.zeros(3)), 0.0)
 
 
 def test_fewer_samples_than_units_need_epsilon(rng):

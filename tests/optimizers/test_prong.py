@@ -11,7 +11,7 @@ from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import BatchNorm, Layout, MeanOnly, WhitenedNet, from_whitened, mlp, whitening
 from minigrad.optimizers import PRONG, SGD, InverseTime
 from minigrad.optimizers.phases import stopwatch
-from minigrad.optimizers.prong import _layers
+from minigrad.optimizers.prong import coefficients
 from tests.helpers import close, dev, host
 from tests.nets.reference import forward
 from tests.optimizers.problems import draw_of, no_draw, problem
@@ -137,7 +137,7 @@ def test_momentum_is_carried_through_a_change_of_coordinates(nesterov):
         v = 0.8 * v - step
         expected = expected + (0.8 * v - step if nesterov else v)
         close(found, expected, rtol=1e-10)
-    B = from_whitened(_layers(state), theta.size)
+    B = from_whitened(coefficients(state), theta.size)
     close(B @ state["v"], v, rtol=1e-9)
 
 
@@ -147,9 +147,9 @@ def test_a_velocity_left_in_its_old_coordinates_would_point_elsewhere():
     optimizer = PRONG(0.05, momentum=0.8, interval=5, samples=40, epsilon=EPSILON)
     _, _, state, _ = run(optimizer, objective, theta, stream[:5], draws[:1])
     v = host(state["v"])
-    before = host(from_whitened(_layers(state), theta.size) @ state["v"])
+    before = host(from_whitened(coefficients(state), theta.size) @ state["v"])
     _, _, state, _ = run(optimizer, objective, theta, stream, draws)
-    carried = host(from_whitened(_layers(state), theta.size).matvec(dev(v)))
+    carried = host(from_whitened(coefficients(state), theta.size).matvec(dev(v)))
     assert np.linalg.norm(carried - before) > 0.05 * np.linalg.norm(before)
 
 
@@ -162,11 +162,11 @@ def test_a_reparametrization_alone_changes_neither_theta_nor_the_loss():
     assert np.abs(host(new) - host(point)).max() > 0.1
     close(optimizer.canonical(new, other), optimizer.canonical(point, state), rtol=1e-11)
     values = [
-        Objective(WhitenedNet(objective.net, _layers(s)), objective.loss).value(p, batch)
+        Objective(WhitenedNet(objective.net, coefficients(s)), objective.loss).value(p, batch)
         for p, s in ((point, state), (new, other))
     ]
     assert values[0] == pytest.approx(values[1], rel=1e-12)
-    velocities = [from_whitened(_layers(s), theta.size) @ s["v"] for s in (state, other)]
+    velocities = [from_whitened(coefficients(s), theta.size) @ s["v"] for s in (state, other)]
     close(velocities[1], velocities[0], rtol=1e-10)
 
 
@@ -415,7 +415,7 @@ def test_prongs_projection_is_no_gradient_of_a_function():
     """Section 3.3 takes P for the gradient of psi: its matrix would be symmetric, a Hessian. It is not."""
     objective, theta, (x, _) = setting()
     _, state = PRONG(samples=40).reparametrized(theta, PRONG().init(objective, theta), objective, x)
-    P = np.linalg.inv(host(from_whitened(_layers(state), theta.size).dense()))
+    P = np.linalg.inv(host(from_whitened(coefficients(state), theta.size).dense()))
     assert np.linalg.norm(P - P.T) > 0.5 * np.linalg.norm(P)
 
 
@@ -538,6 +538,12 @@ def test_bad_hyper_parameters(options, message):
         PRONG(0.1, **options)
 
 
+def test_defaults():
+    optimizer = PRONG()
+    assert (optimizer.lr.lr, optimizer.interval, optimizer.samples, optimizer.epsilon) == (1e-2, 100, 1000, 1e-2)
+    assert optimizer == PRONG(1e-2, momentum=0.0, first=0, diagonal=False, signal=None)
+
+
 def test_more_samples_than_there_are():
     data = np.ones((30, 4)), np.zeros((30, 2))
     with pytest.raises(ValueError, match=r"size of a batch must be 1\.\.30 \(the number of samples\), got 31"):
@@ -582,6 +588,9 @@ def test_one_sample():
     close(U @ U.T, 4 * np.eye(4), rtol=1e-9)
     with pytest.raises(ValueError, match="PRONG: the diagonal variant needs batches of at least two samples, got one"):
         steps(PRONG(1e-3, samples=1, diagonal=True), objective, theta, one, 1)
+    two = (batch[0][:2], batch[1][:2])
+    point, _, _ = steps(PRONG(1e-3, samples=1, diagonal=True), objective, theta, two, 1)
+    assert np.isfinite(host(point)).all()
     objective, theta, _ = on_net("PRONG+")
     with pytest.raises(ValueError, match="batch normalization of 'layer0' needs at least two samples"):
         steps(PRONG(1e-3, samples=1), objective, theta, batch, 1)
