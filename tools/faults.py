@@ -70,6 +70,7 @@ TESTS = {
     "minigrad/optimizers/natural_gradient.py": ["tests/optimizers/test_natural_gradient.py"],
     "minigrad/optimizers/newton.py": ["tests/optimizers/test_newton.py"],
     "minigrad/optimizers/solvers.py": ["tests/optimizers/test_natural_gradient.py"],
+    "minigrad/optimizers/phases.py": ["tests/optimizers/test_phases.py"],
     "minigrad/data/deformed.py": ["tests/data/test_deformed.py"],
 }
 

@@ -16,6 +16,7 @@ from .krylov_subspace_descent import KrylovSubspaceDescent
 from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
 from .newton import Newton
+from .phases import stopwatch
 from .schedules import Constant, InverseTime, Steps, Waterfall
 from .sgd import SGD
 from .solvers import ConjugateGradient, Minres, MinresQLP, SampleSpace
@@ -61,6 +62,7 @@ __all__ = [
     "InverseTime",
     "Steps",
     "Waterfall",
+    "stopwatch",
     "OPTIMIZERS",
     "by_name",
 ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ..backend import item, xp
 from ..linalg.vectors import dot, over_blocks
 from .checks import check_positive
+from .phases import phase
 from .schedules import as_schedule
 
 
@@ -67,7 +68,8 @@ class FirstOrder:
 
     def gradient(self, theta, state, objective, batch, draw, rng):
         """loss, g, state: what the rule gets for a gradient. Preconditioned methods replace it, and keep statistics."""
-        return *objective.value_and_grad(theta, batch), state
+        with phase("gradient"):
+            return *objective.value_and_grad(theta, batch), state
 
 
 def clip_factor(norm, clip):
