@@ -14,7 +14,7 @@ import operator
 from dataclasses import dataclass
 from functools import reduce
 
-from ..backend import xp
+from ..backend import parallel, xp
 from ..linalg import Kronecker, Matrix
 from ..linalg.kronecker import homogeneous
 from .fisher import check_kind, scores
@@ -65,15 +65,42 @@ def kronecker_factors(objective, theta, data, kind="exact", *, rng=None, samples
 
 def factors_of(J, cotangents):
     """The Factors of every affine layer of J for cotangents [u (N, O), ...], one backward sweep each."""
-    squares = None
-    for u in cotangents:
-        parts = layers_by_slice(J, u, lambda layers: [layer.delta.T @ layer.delta for layer in layers])
-        squares = _added([squares, *parts] if squares else parts)
-    weight = 1.0 / (J.y_shape[0] * len(cotangents))
+    return factors_of_sweeps(J, (layers_by_slice(J, u) for u in cotangents))
+
+
+def factors_of_sweeps(J, sweeps):
+    """The same of sweeps done before: what `layers_by_slice` gave for each u."""
+    squares, count = None, 0
+    for parts in sweeps:
+        parts = parallel(lambda layers: [layer.delta.T @ layer.delta for layer in layers], parts)
+        squares, count = _added([squares, *parts] if squares else parts), count + 1
+    weight = 1.0 / (J.y_shape[0] * count)
     return [
         Factors(layer.name, layer.span, homogeneous(layer.second, layer.mean), weight * square)
         for layer, square in zip(input_moments(J), squares, strict=True)
     ]
+
+
+def second_moments(sweeps, bases):
+    """[E[(Q' (h 1)' delta R)^2], elementwise], one (in + 1, out) a layer: George et al. 2018, the d of EKFAC.
+
+    sweeps: as above. bases: one (Q, R) a layer, None for the identity. It is the diagonal of the layer's block of the
+    Fisher information in the basis Q kron R, of all diagonals the nearest to it in Frobenius norm.
+    """
+    total, rows = None, 0
+    for parts in sweeps:
+        found = parallel(lambda layers: [_squares(*pair) for pair in zip(layers, bases, strict=True)], parts)
+        total = _added([total, *found] if total else found)
+        rows += sum(layers[0].h.shape[0] for layers in parts)
+    return [(1.0 / rows) * square for square in total]
+
+
+def _squares(layer, basis):
+    """The sum of (Q' (h 1)' delta R)^2 over samples: of outer products, so a product of squares."""
+    Q, R = basis
+    h = xp.pad(layer.h, ((0, 0), (0, 1)), constant_values=1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
+    delta = layer.delta if R is None else layer.delta @ R
+    return (h * h).T @ (delta * delta)
 
 
 def input_moments(J):

@@ -12,6 +12,7 @@ from ..backend import check_name
 from .adaptive import Adagrad, Adam, RMSProp
 from .damping import FixedDamping, LevenbergMarquardt
 from .hessian_free import HessianFree
+from .kfac import EKFAC, KFAC, DiagonalFisher
 from .krylov_subspace_descent import KrylovSubspaceDescent
 from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
@@ -32,6 +33,9 @@ OPTIMIZERS = {
     "krylov-subspace-descent": KrylovSubspaceDescent,
     "natural-gradient": NaturalGradient,
     "tonga": TONGA,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
+    "diagonal-fisher": DiagonalFisher,
 }
 
 
@@ -51,6 +55,9 @@ __all__ = [
     "KrylovSubspaceDescent",
     "NaturalGradient",
     "TONGA",
+    "KFAC",
+    "EKFAC",
+    "DiagonalFisher",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",
