@@ -14,7 +14,7 @@ damping (Martens & Grosse 2015, section 6.3) stays a product, and adds what it s
 """
 
 from ..backend import is_array, xp
-from .cholesky import cholesky, cholesky_solve
+from .cholesky import cholesky, triangular_inverse
 from .operator import Identity, LinearOperator, Matrix, as_operator
 
 
@@ -170,8 +170,8 @@ def spd_inverse(A, what="a Kronecker factor"):
     L, n = cholesky(A), A.shape[0]
     if L is None:
         raise ArithmeticError(f"{what} ({n} x {n}) is not positive definite in {A.dtype}: add damping")
-    inverse = cholesky_solve(L, xp.eye(n, dtype=A.dtype))
-    return Matrix(0.5 * (inverse + inverse.T), psd=True, name="A^-1")
+    root = triangular_inverse(L)
+    return Matrix(root.T @ root, psd=True, name="A^-1")
 
 
 def eigh(A):
