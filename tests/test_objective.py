@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad import Objective, backend, objective
-from minigrad.autodiff import check, grad, jacobian, linearize, value_and_grad
+from minigrad.autodiff import check, grad, jacobian, linearize, ops, value_and_grad
 from minigrad.curvature import fisher
 from minigrad.linalg import cg, identity
 from minigrad.losses import Bernoulli, Categorical, Gaussian
@@ -183,6 +183,83 @@ def test_a_gradient_costs_one_forward_pass():
     assert recording.passes == [N]
 
 
+@each_case
+@each_decay
+def test_value_gradient_and_jacobian_of_one_forward_pass(net, loss, decay):
+    theta, batch = on_device(*problem(net, loss))
+    recording, J = Recording(net), Objective(net, loss, decay)
+    value, g, r, A = Objective(recording, loss, decay).value_grad_and_linearize(theta, batch)
+    assert recording.passes == [N] and isinstance(value, float)
+    expected, expected_g = J.value_and_grad(theta, batch)
+    expected_r, expected_A = J.linearize(theta, batch[0])
+    for found, wanted in ((value, expected), (g, expected_g), (r, expected_r), (A.dense(), expected_A.dense())):
+        close(found, wanted)
+
+
+def test_value_gradient_and_jacobian_keep_float32():
+    net, loss = CASES["Bernoulli"]
+    theta, x, t = problem(net, loss)
+    value, g, r, A = Objective(net, loss, 0.1).value_grad_and_linearize(dev(theta, "float32"), (dev(x), dev(t)))
+    assert {g.dtype.name, r.dtype.name, (A @ dev(theta, "float32")).dtype.name} == {"float32"}
+    wide = Objective(net, loss, 0.1).value_and_grad(*on_device(theta, x, t))
+    close(value, wide[0], rtol=1e-6)
+    close(g, wide[1], rtol=1e-5)
+
+
+# --- nets that couple samples, nets with statistics -------------------------------------------------------
+
+
+class Centred:
+    """A net that subtracts its batch's mean output, or, once settled, the mean that it had there."""
+
+    couples_samples = True
+
+    def __init__(self, net, mean=None):
+        self.net, self.layout, self.mean = net, net.layout, mean
+
+    def apply(self, theta, x):
+        r = self.net.apply(theta, x)
+        return r - (ops.mean(r, axis=0) if self.mean is None else self.mean)
+
+    def settled(self, theta, x):
+        return Centred(self.net, ops.mean(self.net.apply(theta, x), axis=0))
+
+
+def test_a_batch_is_one_slice_where_samples_are_coupled(monkeypatch):
+    monkeypatch.setattr(objective, "WORTH_A_SLICE", 1)
+    monkeypatch.setattr(backend, "_cores", lambda: 3)
+    net, loss = CASES["Gaussian"]
+    theta, x, t = problem(net, loss)
+    recording = Recording(Centred(net))
+    J = Objective(recording, loss, rows=2)
+    assert len(J.slices(dev(theta), N, 2)) > 1
+    recording.couples_samples = True
+    assert J.slices(dev(theta), N) == J.slices(dev(theta), N, 2) == [slice(None)]
+    z, batch = on_device(theta, x, t)
+    value, g = J.value_and_grad(z, batch)
+    _, A = J.linearize(z, batch[0])
+    J.predict(z, batch[0])
+    assert recording.passes == [N] * 3 and J.value(z, batch) == value
+    centred = lambda theta: (lambda r: r - r.mean(axis=0))(forward(net, theta, x))
+    f = lambda theta: sample_losses(loss, centred(theta), t).mean()
+    close(value, f(theta))
+    close(g, complex_jacobian(f, theta))
+    close(A.dense(), complex_jacobian(centred, theta).reshape(-1, theta.size))
+
+
+def test_settled_is_the_net_as_it_is_used():
+    net, loss = CASES["Gaussian"]
+    theta, x, t = problem(net, loss)
+    z, (x_, t_) = on_device(theta, x, t)
+    J = Objective(Centred(net), loss, 0.3, rows=5)
+    there = J.settled(z, x_)
+    assert (there.loss, there.weight_decay, there.rows) == (loss, 0.3, 5)
+    mean = forward(net, theta, x).mean(axis=0)
+    close(there.predict(z, x_[:3]), forward(net, theta, x[:3]) - mean)
+    plain = Objective(net, loss)
+    assert plain.settled(z, x_) is plain
+
+
 # --- slices -----------------------------------------------------------------------------------------------
 
 
@@ -214,6 +291,7 @@ def test_slices_on_threads_change_nothing(net, loss, n, three_threads, monkeypat
     value, g = sliced.value_and_grad(theta, (x, t))
     assert sorted(recording.passes) == ([1, 1] if n == 2 else [2, 3, 3])
     r, J = sliced.linearize(theta, x)
+    together = sliced.value_grad_and_linearize(theta, (x, t))
     alone, y = sliced.value(theta, (x, t)), sliced.predict(theta, x)
     exact, empirical = fisher(sliced, theta, x), fisher(sliced, theta, (x, t), kind="empirical")
     mc = fisher(sliced, theta, x, kind="mc", rng=np.random.default_rng(0), samples=2)
@@ -226,6 +304,10 @@ def test_slices_on_threads_change_nothing(net, loss, n, three_threads, monkeypat
     assert not hasattr(J1, "parts")
     for a, b in ((value, expected), (alone, expected), (g, expected_g), (r, r1), (y, whole.predict(theta, x))):
         close(a, b)
+    for a, b in zip(together[:3], (expected, expected_g, r1), strict=True):
+        close(a, b)
+    assert len(together[3].parts) == min(n, 3)
+    close(together[3].dense(), J1.dense())
     close(J.dense(), J1.dense())
     close(J.T.dense(), J1.T.dense())
     close(exact.dense(), fisher(whole, theta, x).dense())
@@ -340,8 +422,9 @@ def test_an_error_in_a_slice_arrives(three_threads):
     ):
         with pytest.raises(error, match=message):
             Objective(net, loss).value(theta, worse)
-        with pytest.raises(error, match=message):
-            Objective(net, loss).value_and_grad(theta, worse)
+        for method in (Objective(net, loss).value_and_grad, Objective(net, loss).value_grad_and_linearize):
+            with pytest.raises(error, match=message):
+                method(theta, worse)
 
 
 # --- bad input --------------------------------------------------------------------------------------------
@@ -394,7 +477,7 @@ def bad(change):
 
 
 @pytest.mark.parametrize(("change", "error", "message"), ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("method", ["value", "value_and_grad"])
+@pytest.mark.parametrize("method", ["value", "value_and_grad", "value_grad_and_linearize"])
 def test_bad_batches(method, change, error, message):
     J, theta, x, t = bad(change)
     with np.errstate(all="ignore"), pytest.raises(error, match=message):
@@ -416,7 +499,8 @@ def test_a_batch_is_a_pair(batch):
     net, loss = CASES["Gaussian"]
     theta, (x, t) = on_device(*problem(net, loss))
     batch = {"x alone": x, "list": [x, t], "triple": (x, t, t)}[batch]
-    for call in (Objective(net, loss).value, Objective(net, loss).value_and_grad):
+    J = Objective(net, loss)
+    for call in (J.value, J.value_and_grad, J.value_grad_and_linearize):
         with pytest.raises(TypeError, match=rf"a batch is a pair \(x, t\), got {type(batch).__name__}"):
             call(theta, batch)
 

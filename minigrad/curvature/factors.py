@@ -16,7 +16,6 @@ from functools import reduce
 
 from ..backend import parallel, xp
 from ..linalg import Kronecker, Matrix
-from ..linalg.kronecker import homogeneous
 from .fisher import check_kind, scores
 from .layers import inputs_by_slice, layers_by_slice
 
@@ -76,8 +75,8 @@ def factors_of_sweeps(J, sweeps):
         squares, count = _added([squares, *parts] if squares else parts), count + 1
     weight = 1.0 / (J.y_shape[0] * count)
     return [
-        Factors(layer.name, layer.span, homogeneous(layer.second, layer.mean), weight * square)
-        for layer, square in zip(input_moments(J), squares, strict=True)
+        Factors(layer.name, layer.span, A, xp.multiply(square, weight, out=square))
+        for (layer, A), square in zip(_input_factors(J), squares, strict=True)
     ]
 
 
@@ -105,15 +104,24 @@ def _squares(layer, basis):
 
 def input_moments(J):
     """The Moments of every affine layer's input over J's batch; no sweep. Raises what `affine_layers` raises."""
-    weight = 1.0 / J.y_shape[0]
-    parts = inputs_by_slice(J, lambda layers: [(layer, layer.h.T @ layer.h, layer.h.sum(axis=0)) for layer in layers])
-    layers, seconds, sums = ([[entry[k] for entry in part] for part in parts] for k in range(3))
-    return [
-        Moments(layer.name, layer.span, weight * second, weight * total)
-        for layer, second, total in zip(layers[0], _added(seconds), _added(sums), strict=True)
-    ]
+    return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in _input_factors(J)]
+
+
+def _input_factors(J):
+    """[(Layer, A)]: the weight 1/N goes in beside the 1, so one product gives all moments, and none is copied."""
+    root = J.y_shape[0] ** -0.5
+
+    def weighted(h):
+        h1 = xp.empty((h.shape[0], h.shape[1] + 1), h.dtype)
+        xp.multiply(h, root, out=h1[:, :-1])
+        h1[:, -1] = root
+        return h1.T @ h1
+
+    parts = inputs_by_slice(J, lambda layers: [(layer, weighted(layer.h)) for layer in layers])
+    layers, products = ([[entry[k] for entry in part] for part in parts] for k in range(2))
+    return list(zip(layers[0], _added(products), strict=True))
 
 
 def _added(parts):
-    """[the first arrays' sum, the second arrays' sum, ...], added in the order of the parts."""
-    return [reduce(operator.add, arrays) for arrays in zip(*parts, strict=True)]
+    """[the first arrays' sum, the second arrays' sum, ...], in the order of the parts, in place of the first part's."""
+    return [reduce(operator.iadd, arrays) for arrays in zip(*parts, strict=True)]

@@ -16,16 +16,17 @@ from .samples import SampleGradients, SampleMetric, gradient_covariance
 KINDS = ("exact", "mc", "empirical")
 
 
-def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1):
+def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1, linearized=None):
     """The Fisher information at theta as a psd operator (n, n); forward pass once, then products only.
 
     data: x for "exact" and "mc", the batch (x, t) for "empirical". rng: for "mc", whose targets are drawn here, once.
+    linearized: r, J of this theta and x, where `objective.value_grad_and_linearize` has given them.
     Raises ValueError for an unknown kind, mc without rng or with no sample, and what `objective.linearize` raises.
     """
     check_kind(kind, rng, samples)
     if kind == "empirical":
-        return gradient_covariance(objective, theta, data)
-    r, J = objective.linearize(theta, data)
+        return gradient_covariance(objective, theta, data, linearized=linearized)
+    r, J = linearized or objective.linearize(theta, data)
     if kind == "exact":
         n = r.shape[0]
         return pullback(J, lambda rows: objective.loss.metric(r[rows], n))

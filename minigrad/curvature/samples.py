@@ -120,21 +120,23 @@ class SampleMetric(LinearOperator):
         return self.P.rmatvec(self.weigh(self.P.matvec(v)))
 
 
-def per_sample_gradients(objective, theta, batch):
+def per_sample_gradients(objective, theta, batch, linearized=None):
     """P, (N, n): row i is the gradient of sample i's own loss (without weight decay), so that P' 1/N is the mean's.
 
-    `P.dense()` forms it, for small nets; P @ v and P.T @ c do not. Raises what `objective.linearize` raises.
+    `P.dense()` forms it, for small nets; P @ v and P.T @ c do not. linearized: r, J of this theta and x, where they are
+    at hand. Raises what `objective.linearize` raises.
     """
     x, t = objective.checked(theta, batch)
-    r, J = objective.linearize(theta, x)
+    r, J = linearized or objective.linearize(theta, x)
     objective.loss.check(r.shape, t)
     return SampleGradients(J, [objective.loss.gradient(r, t, 1)])
 
 
-def gradient_covariance(objective, theta, batch, centred=False):
+def gradient_covariance(objective, theta, batch, centred=False, linearized=None):
     """The covariance of the samples' gradients as a psd operator (n, n), TONGA's metric (Le Roux et al. 2008).
 
     Uncentred, E[g g'], it is the empirical Fisher; centred, E[g g'] - E[g] E[g]'. Its rank is at most N, where that of
-    the exact Fisher is at most N O. Weight decay is left out. Raises what `objective.linearize` raises.
+    the exact Fisher is at most N O. Weight decay is left out. linearized: as in `per_sample_gradients`.
+    Raises what `objective.linearize` raises.
     """
-    return SampleMetric(per_sample_gradients(objective, theta, batch), centred)
+    return SampleMetric(per_sample_gradients(objective, theta, batch, linearized), centred)

@@ -67,11 +67,14 @@ class NaturalGradient:
     def step(self, theta, state, objective, batch, draw, rng):
         """One update; returns theta, state, log."""
         lam, lr = state["lam"], self.lr.rate(state)
-        loss, g = objective.value_and_grad(theta, batch)
 
-        # the metric, on its own batch if one is asked for
+        # the gradient; where the metric is measured on the same batch, it shares the forward pass
         data = curvature_batch(self.metric_batch, batch, draw, rng)
-        G = self._measure(objective, theta, data, rng)
+        if data is batch:
+            loss, g, *linearized = objective.value_grad_and_linearize(theta, batch)
+        else:
+            (loss, g), linearized = objective.value_and_grad(theta, batch), None
+        G = self._measure(objective, theta, data, linearized, rng)
 
         # the direction
         d, info = self.solver(G, lam, -g, self.warm_start * state["d"])
@@ -84,6 +87,7 @@ class NaturalGradient:
         rho = self.damping.ratio(change, lr * slope, lr * lr * curvature)
 
         taken = self.damping.takes(change)
+        share = data[0].shape[0] / batch[0].shape[0]
         log = {
             "loss": loss,
             "gradient_norm": math.sqrt(gg),
@@ -92,16 +96,17 @@ class NaturalGradient:
             "rho": rho,
             "iterations": info.iterations,
             "taken": float(taken),
-            "gradients": 4 / 3 + data[0].shape[0] / batch[0].shape[0] * (1 / 3 + self.solver.work(info)),
+            "gradients": 4 / 3 + share * ((linearized is None) / 3 + self.solver.work(info)),
         }
         state = state | {"update": state["update"] + 1, "lam": self.damping.adapt(lam, rho), "d": d}
         return (proposed if taken else theta), state, log
 
-    def _measure(self, objective, theta, data, rng):
+    def _measure(self, objective, theta, data, linearized, rng):
         """G at theta; targets are given only to the kinds that use them."""
         if self.metric in ("empirical", "covariance"):
-            return gradient_covariance(objective, theta, data, centred=self.metric == "covariance")
-        return fisher(objective, theta, data[0], kind=self.metric, rng=rng, samples=self.samples)
+            return gradient_covariance(objective, theta, data, self.metric == "covariance", linearized)
+        kind, x = self.metric, data[0]
+        return fisher(objective, theta, x, kind, rng=rng, samples=self.samples, linearized=linearized)
 
 
 def value_or_nan(objective, theta, batch):

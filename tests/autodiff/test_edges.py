@@ -244,6 +244,23 @@ def test_coefficients_of_smaller_shapes_are_broadcast():
     close(jacobian(lambda c: c * b)(dev(2.0)), [2.0, 3.0, 4.0])
 
 
+def test_a_matrix_in_other_coordinates_is_asked_for_the_layer():
+    """It gets the input and the layer's name, and has the last word."""
+
+    class Doubled:
+        def __init__(self, W):
+            self.W = W
+
+        def affine(self, h, name):
+            return ops.affine(h, 2.0 * self.W, name)
+
+    h, W = dev([[1.0, 2.0]]), dev(np.arange(6.0).reshape(3, 2))
+    y, J = linearize(lambda W: ops.affine(h, Doubled(W), "a"), W)
+    close(y, 2 * np.array([[8.0, 12.0]]))
+    close(J.rop(W), host(y))
+    assert J.nodes[-1].name == "a"
+
+
 def test_layers_give_their_input_as_factor():
     h, W = dev([[1.0, 2.0]]), dev(np.ones((3, 2)))
     _, J = linearize(lambda W: ops.affine(h, W, "a"), W)

@@ -179,6 +179,17 @@ def test_pullback_of_a_metric_in_y(net, loss):
     close(G.dense(), fisher(Objective(net, loss), theta, x).dense())
 
 
+@each_case
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_net_that_is_linearized_is_not_run_again(net, loss, kind):
+    theta, x, t = problem(net, loss)
+    args = (net, loss, theta, x, t)
+    _, _, *linearized = Objective(net, loss, 0.3).value_grad_and_linearize(dev(theta), (dev(x), dev(t)))
+    G = operator(kind, *args, linearized=linearized)
+    assert (G.P.J if kind != "exact" else G.factors[-1]) is linearized[1]
+    close(G.dense(), operator(kind, *args).dense())
+
+
 def test_the_formula_is_printed():
     net, loss = CASES["Gaussian"]
     assert str(operator("exact", net, loss, *problem(net, loss))) == "J.T @ M @ J"

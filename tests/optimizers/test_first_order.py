@@ -1,6 +1,7 @@
 """What all first-order methods promise: purity, dtype, log, clipping, errors, one step on the fake device."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -141,6 +142,34 @@ def test_first_order_methods_ignore_draw_and_rng(optimizer):
     state = optimizer.init(Slope(), theta)
     with_both, _, _ = optimizer.step(theta, state, Slope(), g, object(), object())
     close(with_both, optimizer.step(theta, state, Slope(), g)[0], rtol=0)
+
+
+# --- preconditioned methods ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Halved(SGD):
+    """SGD on half the gradient of the batch that draw hands out; counts its steps in the state."""
+
+    def gradient(self, theta, state, objective, batch, draw, rng):
+        loss, g = objective.value_and_grad(theta, draw(rng))
+        return loss, 0.5 * g, state | {"seen": state.get("seen", 0) + 1}
+
+
+def test_a_method_may_replace_the_gradient_and_keep_statistics():
+    """The rule, clipping and the log see what `gradient` gives; its state is kept beside the rule's own."""
+    optimizer, theta = Halved(0.1, momentum=0.5, clip=4.0), dev([1.0, 2.0])
+    batches = {"one": dev([6.0, 8.0]), "two": dev([1.0, 0.0])}
+    state = optimizer.init(Slope(), theta)
+    new, state, log = optimizer.step(theta, state, Slope(), None, batches.get, "one")
+    assert (log["loss"], log["gradient_norm"], state["seen"], state["update"]) == (3.0, 5.0, 1, 1)
+    close(new, host(theta) - 0.1 * 0.8 * np.array([3.0, 4.0]))
+    newer, state, log = optimizer.step(new, state, Slope(), None, batches.get, "two")
+    assert (log["gradient_norm"], state["seen"], state["update"]) == (0.5, 2, 2)
+    plain = SGD(0.1, momentum=0.5)
+    expected, expected_state, _ = run(plain, Slope(), theta, [dev([2.4, 3.2]), dev([0.5, 0.0])])
+    close(newer, expected)
+    assert set(state) == set(expected_state) | {"seen"}
 
 
 # --- clipping ------------------------------------------------------------------------------------------------

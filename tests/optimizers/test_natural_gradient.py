@@ -21,7 +21,7 @@ from minigrad.optimizers import (
     Unlabeled,
 )
 from tests.helpers import close, dev, host
-from tests.optimizers.problems import each_loss, no_draw, problem, reparametrized, sample_rows, take
+from tests.optimizers.problems import draw_of, each_loss, no_draw, problem, reparametrized, sample_rows, take
 
 EXACT = ConjugateGradient(maxiter=400, rtol=1e-12, stop=None)
 SOLVERS = [EXACT, Minres(400, 1e-12, None), MinresQLP(400, 1e-12, None), SampleSpace()]
@@ -274,23 +274,26 @@ class Counting:
 
 @pytest.mark.parametrize("solver", [ConjugateGradient, Minres, MinresQLP])
 def test_forward_passes_do_not_grow_with_iterations(solver):
-    """k iterations cost one forward pass: the net runs for gradient, metric and new value, and no more."""
+    """k iterations cost none: the net runs for gradient and metric together, for the new value, and no more."""
     objective, theta, batch = problem(Bernoulli())
     for maxiter in (1, 8):
         net = Counting(objective.net)
         optimizer = NaturalGradient(solver=solver(maxiter=maxiter, stop=None))
         log = take(optimizer, Objective(net, objective.loss), theta, batch)[2]
-        assert log["iterations"] == maxiter and net.calls == 3
-        assert log["gradients"] == pytest.approx(4 / 3 + 1 / 3 + 4 / 3 * maxiter)
+        assert log["iterations"] == maxiter and net.calls == 2
+        assert log["gradients"] == pytest.approx(4 / 3 + 4 / 3 * maxiter)
 
 
-def test_work_of_a_sample_space_step():
-    """Gradient and new value 4/3, the metric's forward pass 1/3, the solve two products."""
+@pytest.mark.parametrize("metric", ["mc", "empirical", "covariance"])
+def test_work_of_a_sample_space_step(metric):
+    """Gradient and new value 4/3, the solve two products; a batch of the metric's own costs a third more."""
     objective, theta, batch = problem(Bernoulli())
-    net = Counting(objective.net)
-    optimizer = NaturalGradient(metric="mc", solver=SampleSpace())
-    log = take(optimizer, Objective(net, objective.loss), theta, batch, rng=np.random.default_rng(0))[2]
-    assert net.calls == 3 and log["gradients"] == pytest.approx(4 / 3 + 1 / 3 + 8 / 3)
+    for metric_batch, calls, work in ((None, 2, 0), (40, 3, 1 / 3)):
+        net = Counting(objective.net)
+        optimizer = NaturalGradient(metric=metric, solver=SampleSpace(), metric_batch=metric_batch)
+        draw = draw_of(batch)[0]
+        log = take(optimizer, Objective(net, objective.loss), theta, batch, draw, np.random.default_rng(0))[2]
+        assert net.calls == calls and log["gradients"] == pytest.approx(4 / 3 + work + 8 / 3)
 
 
 def test_host_reads_a_step():

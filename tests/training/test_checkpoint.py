@@ -15,11 +15,12 @@ from minigrad.optimizers import SGD, Adam, NaturalGradient, Waterfall
 from minigrad.training import checkpoint, files, fit
 from tests.helpers import dev, host, host_only
 from tests.training import endless
-from tests.training.toys import Toy, data, objective
+from tests.training.toys import Stretched, Toy, data, objective
 
 ROOT = Path(__file__).parents[2]
 OPTIMIZERS = {
     "toy": Toy(),
+    "coordinates of its own": Stretched(),
     "momentum, waterfall": SGD(Waterfall(0.3, patience=1), momentum=0.9),
     "Adam": Adam(0.01),
     "natural gradient": NaturalGradient(metric_batch=20),
@@ -37,7 +38,14 @@ def bits(history):
     """All that must not depend on interruptions."""
     state = {name: value if isinstance(value, int | float) else host(value).tobytes()
              for name, value in history.state.items()}  # fmt: skip
-    return host(history.theta).tobytes(), state, history.steps, history.update, history.gradients
+    return (
+        host(history.point).tobytes(),
+        host(history.theta).tobytes(),
+        state,
+        history.steps,
+        history.update,
+        history.gradients,
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

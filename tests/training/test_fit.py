@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from minigrad import Objective
-from minigrad.losses import Bernoulli
+from minigrad.losses import Bernoulli, Categorical
 from minigrad.nets import autoencoder
 from minigrad.training import Diverged, fit
-from tests.helpers import dev, host
-from tests.training.toys import Toy, data, objective
+from tests.helpers import close, dev, host
+from tests.training.toys import Stretched, Toy, data, objective
 
 
 def run(**options):
@@ -49,6 +49,48 @@ def test_validation_numbers():
     assert history.curves["validation_loss"][-1] == the.value(history.theta, validation)
     wrong = np.mean(the.predict(history.theta, validation[0]).argmax(axis=1) != validation[1])
     assert history.curves["validation_error"][-1] == wrong
+
+
+def test_an_optimizer_in_coordinates_of_its_own():
+    """Curves, metrics and theta are the canonical parameters': the same as the toy's own, whose point is theta."""
+    options = {"validation": data(20, seed=1), "metrics": {"length": lambda theta: float((host(theta) ** 2).sum())}}
+    plain, history = run(**options), run(optimizer=Stretched(), **options)
+    assert plain.point is plain.theta
+    assert abs(host(history.point) - host(history.theta)).max() > 0.1
+    close(history.theta, host(history.point) * history.state["stretch"], rtol=0)
+    close(history.theta, plain.theta)
+    for name, column in plain.curves.items():
+        if name != "seconds":
+            close(history.curves[name], column)
+
+
+class Settling:
+    """A net whose settled form adds to its outputs the mean of the inputs that it was settled on."""
+
+    def __init__(self, net, shift=0.0):
+        self.net, self.layout, self.init, self.shift = net, net.layout, net.init, shift
+
+    def __repr__(self):
+        return f"Settling({self.net}, {self.shift})"
+
+    def apply(self, theta, x):
+        return self.net.apply(theta, x) + self.shift
+
+    def settled(self, theta, x):
+        return Settling(self.net, x[:, :3].mean(axis=0))
+
+
+def test_a_net_with_statistics_is_evaluated_settled():
+    """With those of the training samples, for training and validation curves alike; the steps see it as it is."""
+    net, validation, (x, t) = objective().net, data(20, seed=1), data()
+    the = Objective(Settling(net), Categorical())
+    history = run(objective=the, validation=validation, train_samples=60)
+    settled = Objective(Settling(net, x[:, :3].mean(axis=0)), Categorical())
+    assert history.curves["loss"][-1] == pytest.approx(settled.value(history.theta, (dev(x), dev(t))), rel=1e-12)
+    assert history.curves["validation_loss"][-1] == pytest.approx(settled.value(history.theta, validation), rel=1e-12)
+    wrong = np.mean(settled.predict(history.theta, validation[0]).argmax(axis=1) != validation[1])
+    assert history.curves["validation_error"][-1] == wrong
+    assert history.losses[0] == pytest.approx(run().losses[0], rel=1e-12)
 
 
 def test_same_seed_same_bits():

@@ -34,6 +34,22 @@ class Toy:
         return theta - state["rate"] * m, state | {"m": m, "count": state["count"] + 1}, log
 
 
+@dataclass(frozen=True)
+class Stretched(Toy):
+    """The toy in coordinates of its own, theta = stretch point; stretch grows by a tenth at every step."""
+
+    def init(self, objective, theta):
+        return super().init(objective, theta) | {"stretch": 1.0}
+
+    def canonical(self, point, state):
+        return state["stretch"] * point
+
+    def step(self, point, state, objective, batch, draw, rng):
+        theta, state, log = super().step(self.canonical(point, state), state, objective, batch, draw, rng)
+        stretch = 1.1 * state["stretch"]
+        return theta / stretch, state | {"stretch": stretch}, log
+
+
 def objective(sizes=(5, 8, 3)):
     """A small classifier."""
     return Objective(mlp(list(sizes)), Categorical())
