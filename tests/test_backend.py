@@ -211,6 +211,30 @@ def test_parallel_runs_side_by_side_in_equal_runs(three_threads):
 
 
 @host_only
+def test_with_costs_the_runs_have_about_equal_sums_of_them(three_threads, monkeypatch):
+    monkeypatch.setattr(backend, "WORTH_A_THREAD", 1)
+    costs, runs = [1, 2, 3, 8, 10, 1], {}
+
+    def work(i):
+        runs.setdefault(threading.current_thread().name, []).append(costs[i])
+        time.sleep(0.01)
+        return i * i
+
+    assert parallel(work, range(6), cost=lambda i: costs[i]) == [0, 1, 4, 9, 16, 25]
+    assert sorted(runs.values()) == [[3, 2, 1, 1], [8], [10]]
+
+
+@host_only
+def test_little_work_is_left_to_one_thread(three_threads):
+    by = lambda cost: set(parallel(lambda _: threading.current_thread().name, range(6), cost=lambda _: cost))
+    enough = backend.WORTH_A_THREAD // 3
+    assert by(enough // 2 - 1) == {threading.current_thread().name}
+    assert len(by(enough + 1)) == 2
+    assert len(by(10 * enough)) == 3
+    assert parallel(lambda i: i, [], cost=lambda i: i) == []
+
+
+@host_only
 @pytest.mark.parametrize("bad", [0, 1, 4, 5])
 def test_an_exception_comes_through_when_all_have_finished(three_threads, bad):
     finished = []

@@ -69,15 +69,17 @@ def factors_of(J, cotangents):
 
 def factors_of_sweeps(J, sweeps):
     """The same of sweeps done before: what `layers_by_slice` gave for each u."""
-    squares, count = None, 0
+    layers, inputs = _inputs(J)
+    weight, As, squares, count = 1.0 / J.y_shape[0], None, None, 0
     for parts in sweeps:
-        parts = parallel(lambda layers: [layer.delta.T @ layer.delta for layer in layers], parts)
-        squares, count = _added([squares, *parts] if squares else parts), count + 1
-    weight = 1.0 / (J.y_shape[0] * count)
-    return [
-        Factors(layer.name, layer.span, A, xp.multiply(square, weight, out=square))
-        for (layer, A), square in zip(_input_factors(J), squares, strict=True)
-    ]
+        jobs = [(False, [layer.delta for layer in slices]) for slices in zip(*parts, strict=True)]
+        jobs = jobs if As else inputs + jobs  # side by side with those of the first sweep
+        found = parallel(lambda job: _second_moment(*job, weight), jobs, cost=_work)
+        As, found = As or found[: len(layers)], found[-len(layers) :]
+        squares, count = _added([squares, found]) if squares else found, count + 1
+    if count > 1:
+        squares = [xp.multiply(square, 1.0 / count, out=square) for square in squares]
+    return [Factors(layer.name, layer.span, A, S) for layer, A, S in zip(layers, As, squares, strict=True)]
 
 
 def second_moments(sweeps, bases):
@@ -97,29 +99,45 @@ def second_moments(sweeps, bases):
 def _squares(layer, basis):
     """The sum of (Q' (h 1)' delta R)^2 over samples: of outer products, so a product of squares."""
     Q, R = basis
-    h = xp.pad(layer.h, ((0, 0), (0, 1)), constant_values=1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
+    h = _with_one(layer.h, 1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
     delta = layer.delta if R is None else layer.delta @ R
     return (h * h).T @ (delta * delta)
 
 
 def input_moments(J):
     """The Moments of every affine layer's input over J's batch; no sweep. Raises what `affine_layers` raises."""
-    return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in _input_factors(J)]
+    (layers, inputs), weight = _inputs(J), 1.0 / J.y_shape[0]
+    As = parallel(lambda job: _second_moment(*job, weight), inputs, cost=_work)
+    return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in zip(layers, As, strict=True)]
 
 
-def _input_factors(J):
-    """[(Layer, A)]: the weight 1/N goes in beside the 1, so one product gives all moments, and none is copied."""
-    root = J.y_shape[0] ** -0.5
+def _inputs(J):
+    """The layers, and a job for `_second_moment` each: their inputs h."""
+    parts = inputs_by_slice(J, lambda layers: layers)
+    return parts[0], [(True, [layer.h for layer in slices]) for slices in zip(*parts, strict=True)]
 
-    def weighted(h):
-        h1 = xp.empty((h.shape[0], h.shape[1] + 1), h.dtype)
-        xp.multiply(h, root, out=h1[:, :-1])
-        h1[:, -1] = root
-        return h1.T @ h1
 
-    parts = inputs_by_slice(J, lambda layers: [(layer, weighted(layer.h)) for layer in layers])
-    layers, products = ([[entry[k] for entry in part] for part in parts] for k in range(2))
-    return list(zip(layers[0], _added(products), strict=True))
+def _second_moment(one, parts, weight):
+    """weight times the sum of v'v over rows v of all parts, or of (v 1)'(v 1).
+
+    A matrix is one thread's, from the product, of which it needs one half, to the last pass. The weight's root goes in
+    beside the 1.
+    """
+    total = reduce(operator.iadd, (v.T @ v for v in (_with_one(part, weight**0.5) if one else part for part in parts)))
+    return total if one else xp.multiply(total, weight, out=total)
+
+
+def _work(job):
+    """Multiply-adds of `_second_moment`."""
+    return sum(part.size * part.shape[1] for part in job[1]) // 2
+
+
+def _with_one(h, weight):
+    """weight (h 1)."""
+    h1 = xp.empty((h.shape[0], h.shape[1] + 1), h.dtype)
+    xp.multiply(h, weight, out=h1[:, :-1])
+    h1[:, -1] = weight
+    return h1
 
 
 def _added(parts):

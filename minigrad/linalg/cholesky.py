@@ -33,7 +33,7 @@ def cholesky_solve(L, b):
 def triangular_inverse(L):
     """L^-1 of a lower triangle with no zero on its diagonal, by halves: all but small blocks are products.
 
-        [[ L1, 0 ], [ B, L2 ]]^-1 = [[ L1^-1, 0 ], [ -L2^-1 B L1^-1, L2^-1 ]]
+    [[ L1, 0 ], [ B, L2 ]]^-1 = [[ L1^-1, 0 ], [ -L2^-1 B L1^-1, L2^-1 ]]
     """
     n = len(L)
     if n <= _BLOCK:

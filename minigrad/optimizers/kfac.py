@@ -8,7 +8,9 @@ A = Q diag(a) Q', S = R diag(s) R': K-FAC is the middle line's d = a s', and EKF
 block. Without Q and R it is the diagonal of the Fisher information. The averages run over updates (`Layerwise`).
 """
 
+import operator
 from dataclasses import dataclass
+from functools import reduce
 
 from ..backend import item, parallel, xp
 from ..curvature.factors import factors_of, factors_of_sweeps, second_moments
@@ -46,9 +48,7 @@ class KFAC(Layerwise):
             measured = self.averaged(update, state, new)
         if (update - 1) % self.interval == 0:
             with phase("inversion"):
-                pairs = [(name, measured[f"A.{name}"], measured[f"S.{name}"]) for name, _ in layers]
-                for entries in parallel(lambda pair: self._inverted(*pair, lam), pairs):
-                    measured |= entries
+                measured |= _of_each(measured, layers, lambda name, A, S: self._inverted(name, A, S, lam))
         return layers, measured
 
     def _inverted(self, name, A, S, lam):
@@ -125,16 +125,14 @@ class EKFAC(DiagonalFisher):
             measured = self.averaged(update, state, new)
         if (update - 1) % self.interval == 0:
             with phase("inversion"):
-                known = state | measured
-                for entries in parallel(lambda layer: self._turned(known, layer[0]), layers):
-                    measured |= entries
+                measured |= _of_each(measured, layers, lambda name, A, S: self._turned(state, name, A, S))
         with phase("statistics"):
             _, diagonals = self._diagonal(update, state | measured, sweeps)
         return layers, measured | diagonals
 
-    def _turned(self, state, name):
+    def _turned(self, state, name, A, S):
         """The layer's new basis, and d in it."""
-        _, Q, _, R = _eigenvectors(state[f"A.{name}"], state[f"S.{name}"])
+        _, Q, _, R = _eigenvectors(A, S)
         entries = {f"Q.{name}": Q, f"R.{name}": R}
         if f"d.{name}" in state:
             old = Eigenbasis(Q.T @ state[f"Q.{name}"], R.T @ state[f"R.{name}"], state[f"d.{name}"])
@@ -150,6 +148,13 @@ def _factors(factors):
     """[(name, span)] and {key: A or S} of the layers' Factors."""
     arrays = {f"{letter}.{layer.name}": getattr(layer, letter) for layer in factors for letter in "AS"}
     return [(layer.name, layer.span) for layer in factors], arrays
+
+
+def _of_each(measured, layers, entries):
+    """All entries(name, A, S) of the layers, which are worked on by threads."""
+    jobs = [(name, measured[f"A.{name}"], measured[f"S.{name}"]) for name, _ in layers]
+    found = parallel(lambda job: entries(*job), jobs, cost=lambda job: len(job[1]) ** 3 + len(job[2]) ** 3)
+    return reduce(operator.or_, found)
 
 
 def _eigenvectors(A, S):

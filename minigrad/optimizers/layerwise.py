@@ -18,7 +18,7 @@ lam (`damping.py`).
 import math
 from dataclasses import dataclass, field
 
-from ..backend import check_name, item, parallel, to_host, xp
+from ..backend import check_name, item, one_blas_thread, parallel, to_host, xp
 from ..curvature import scores
 from ..curvature.fisher import KINDS
 from ..linalg.vectors import dot
@@ -118,12 +118,9 @@ class Layerwise:
     def _direction(self, state, layers, g, damped):
         """-(P + damped I)^-1 g; a number of theta that no layer has stays."""
         direction = xp.zeros_like(g)
-
-        def work(layer):
-            name, span = layer
-            xp.negative(self.inverse(state, name, damped) @ g[slice(*span)], out=direction[slice(*span)])
-
-        parallel(work, layers)
+        with one_blas_thread():
+            for name, span in layers:
+                xp.negative(self.inverse(state, name, damped) @ g[slice(*span)], out=direction[slice(*span)])
         return direction
 
     def averaged(self, update, state, new):
@@ -137,7 +134,7 @@ class Layerwise:
                 mean += keep * state[key]
             return mean, mean.sum()
 
-        means, sums = zip(*parallel(work, new), strict=True)
+        means, sums = zip(*parallel(work, new, cost=lambda key: 8 * new[key].size), strict=True)
         for key, total in zip(new, to_host(xp.stack(sums)).tolist(), strict=True):
             if not math.isfinite(total):
                 letter, name = key.split(".", 1)
