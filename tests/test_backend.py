@@ -225,12 +225,13 @@ def test_with_costs_the_runs_have_about_equal_sums_of_them(three_threads, monkey
 
 
 @host_only
-def test_little_work_is_left_to_one_thread(three_threads):
-    by = lambda cost: set(parallel(lambda _: threading.current_thread().name, range(6), cost=lambda _: cost))
-    enough = backend.WORTH_A_THREAD // 3
-    assert by(enough // 2 - 1) == {threading.current_thread().name}
-    assert len(by(enough + 1)) == 2
-    assert len(by(10 * enough)) == 3
+def test_little_work_is_left_to_one_thread(three_threads, monkeypatch):
+    counts, balanced = [], backend._balanced
+    monkeypatch.setattr(backend, "_balanced", lambda costs, count: counts.append(count) or balanced(costs, count))
+    third = backend.WORTH_A_THREAD // 3
+    for cost in (third // 2 - 1, third + 1, 10 * third):  # six times that: of less than one thread, two, twenty
+        assert parallel(lambda i: i, range(6), cost=lambda i, cost=cost: cost) == [0, 1, 2, 3, 4, 5]
+    assert counts == [1, 2, 3]
     assert parallel(lambda i: i, [], cost=lambda i: i) == []
 
 
