@@ -2,8 +2,8 @@
 
     1. loss f, gradient g, and the net linearized at theta
     2. statistics of each layer, averaged over the updates; every so often, what is made of them
-    3. direction  D = -(P + (lam + eta) I)^-1 g, layer by layer: P the approximation, eta the weight decay
-    4. step       d = alpha D + mu d_before, with alpha and mu least in the exact model of the batch (sections 6.4, 7)
+    3. direction  D = (P + (lam + eta) I)^-1 g, layer by layer: P the approximation, eta the weight decay
+    4. step       d = mu d_before - alpha D, with alpha and mu least in the exact model of the batch (sections 6.4, 7)
 
            g'd + d'(G + (lam + eta) I)d / 2,    G the exact Fisher information
 
@@ -16,12 +16,14 @@ lam (`damping.py`).
 """
 
 import math
+import operator
 from dataclasses import dataclass, field
+from functools import reduce
 
 from ..backend import check_name, item, one_blas_thread, parallel, to_host, xp
 from ..curvature import scores
 from ..curvature.fisher import KINDS
-from ..linalg.vectors import dot
+from ..linalg.vectors import over_blocks
 from .checks import check_counts, check_fraction
 from .damping import LevenbergMarquardt
 from .natural_gradient import value_or_nan
@@ -94,19 +96,19 @@ class Layerwise:
             direction = self._direction(state, layers, g, damped)
 
         with phase("step"):
-            c = [None if self.lr is None else self.lr.rate(state), self.momentum]
+            c = [None if self.lr is None else -self.lr.rate(state), self.momentum]
             model = None
             if None in c or self.damping.adapts:
                 model = quadratic_model(objective, g, r, J, [direction, before] if c[1] != 0 else [direction])
-            alpha, mu = c = model.minimum(c, lam) if None in c else c
-            d = alpha * direction + mu * before if mu else alpha * direction
-            norm, length = to_host(xp.sqrt(xp.stack([dot(g, g), dot(d, d)]))).tolist()
+            c = model.minimum(c, lam) if None in c else c
+            proposed, d, squares = _moved(theta, g, direction, before, *c)
+            norm, length = to_host(xp.sqrt(squares)).tolist()
             if not math.isfinite(norm + length):
                 raise FloatingPointError(_diagnosis(objective, update, gradient=g, direction=direction, step=d))
-            proposed, taken = theta + d, True
 
         work = 1 + self.work(len(cotangents)) + (2 / 3 * len(model.slopes) if model else 0)
-        log = {"loss": loss, "gradient_norm": norm, "lr": alpha, "momentum": mu, "damping": lam}
+        log = {"loss": loss, "gradient_norm": norm, "lr": -c[0], "momentum": c[1], "damping": lam}
+        taken = True
         if self.damping.adapts:
             with phase("damping"):
                 change = value_or_nan(objective, proposed, batch) - loss
@@ -116,11 +118,11 @@ class Layerwise:
         return (proposed if taken else theta), state, log | {"taken": float(taken), "gradients": work}
 
     def _direction(self, state, layers, g, damped):
-        """-(P + damped I)^-1 g; a number of theta that no layer has stays."""
+        """(P + damped I)^-1 g; a number of theta that no layer has stays."""
         direction = xp.zeros_like(g)
         with one_blas_thread():
             for name, span in layers:
-                xp.negative(self.inverse(state, name, damped) @ g[slice(*span)], out=direction[slice(*span)])
+                direction[slice(*span)] = self.inverse(state, name, damped) @ g[slice(*span)]
         return direction
 
     def averaged(self, update, state, new):
@@ -128,18 +130,36 @@ class Layerwise:
         keep = min(1 - 1 / update, self.decay)
 
         def work(key):
-            mean = new[key]
-            if keep:
-                mean *= 1 - keep
-                mean += keep * state[key]
-            return mean, mean.sum()
+            mean = new[key].reshape(-1)
 
-        means, sums = zip(*parallel(work, new, cost=lambda key: 8 * new[key].size), strict=True)
+            def block(part):
+                if keep:
+                    mean[part] *= 1 - keep
+                    mean[part] += keep * state[key].reshape(-1)[part]
+                return mean[part].sum()
+
+            return reduce(operator.add, over_blocks(mean.size, block))
+
+        sums = parallel(work, new, cost=lambda key: 8 * new[key].size)
         for key, total in zip(new, to_host(xp.stack(sums)).tolist(), strict=True):
             if not math.isfinite(total):
                 letter, name = key.split(".", 1)
                 raise FloatingPointError(f"update {update}: the statistics {letter} of layer {name!r} are not finite")
-        return dict(zip(new, means, strict=True))
+        return new
+
+
+def _moved(theta, g, direction, before, alpha, mu):
+    """theta + d, d = alpha direction + mu before, and (g'g, d'd): each vector passes by once."""
+    proposed, d = xp.empty_like(theta), xp.empty_like(theta)
+
+    def work(part):
+        xp.multiply(direction[part], alpha, out=d[part])
+        if mu:
+            d[part] += mu * before[part]
+        xp.add(theta[part], d[part], out=proposed[part])
+        return xp.stack([xp.dot(v[part], v[part]) for v in (g, d)])
+
+    return proposed, d, reduce(operator.add, over_blocks(theta.shape[0], work))
 
 
 def _diagnosis(objective, update, **vectors):

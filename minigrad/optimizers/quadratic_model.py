@@ -66,6 +66,6 @@ def quadratic_model(objective, g, r, J, vectors):
     numbers, k = to_host(xp.stack(numbers)).tolist(), len(vectors)
     rows = [numbers[i : i + k] for i in range(0, len(numbers), k)]
     slopes, curvatures, lengths = rows[0], rows[1 : 1 + k], rows[1 + k :]
-    eta = objective.weight_decay
-    curvatures = [[q + eta * l for q, l in zip(*pair)] for pair in zip(curvatures, lengths)]
-    return Model(slopes, curvatures, lengths, 100 * float(xp.finfo(g.dtype).eps))
+    eta, rounding = objective.weight_decay, float(xp.finfo(g.dtype).eps)
+    curvatures = [[q + eta * l for q, l in zip(*pair)] for pair in zip(curvatures, lengths, strict=True)]
+    return Model(slopes, curvatures, lengths, parallel=100 * rounding)
