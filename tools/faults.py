@@ -69,6 +69,8 @@ TESTS = {
     "minigrad/nets/whitening.py": ["tests/nets/test_whitening.py"],
     "minigrad/optimizers/damping.py": ["tests/optimizers/test_damping.py"],
     "minigrad/optimizers/hessian_free.py": ["tests/optimizers/test_hessian_free.py"],
+    "minigrad/optimizers/kfac.py": ["tests/optimizers/test_kfac.py"],
+    "minigrad/optimizers/layerwise.py": ["tests/optimizers/test_kfac.py"],
     "minigrad/optimizers/krylov_subspace_descent.py": ["tests/optimizers/test_krylov_subspace_descent.py"],
     "minigrad/optimizers/metric_batch.py": [
         "tests/optimizers/test_metric_batch.py",
@@ -77,6 +79,7 @@ TESTS = {
     "minigrad/optimizers/natural_gradient.py": ["tests/optimizers/test_natural_gradient.py"],
     "minigrad/optimizers/newton.py": ["tests/optimizers/test_newton.py"],
     "minigrad/optimizers/prong.py": ["tests/optimizers/test_prong.py"],
+    "minigrad/optimizers/quadratic_model.py": ["tests/optimizers/test_kfac.py"],
     "minigrad/optimizers/solvers.py": ["tests/optimizers/test_natural_gradient.py"],
     "minigrad/optimizers/phases.py": ["tests/optimizers/test_phases.py"],
     "minigrad/data/deformed.py": ["tests/data/test_deformed.py"],

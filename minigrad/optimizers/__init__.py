@@ -14,6 +14,7 @@ from .adaptive import Adagrad, Adam, RMSProp
 from .centred import CentredGD
 from .damping import FixedDamping, LevenbergMarquardt
 from .hessian_free import HessianFree
+from .kfac import EKFAC, KFAC, DiagonalFisher
 from .krylov_subspace_descent import KrylovSubspaceDescent
 from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
@@ -38,6 +39,9 @@ OPTIMIZERS = {
     "centred-gd": CentredGD,
     "acp": ACP,
     "prong": PRONG,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
+    "diagonal-fisher": DiagonalFisher,
 }
 
 
@@ -61,6 +65,9 @@ __all__ = [
     "ACP",
     "SquaredGradient",
     "PRONG",
+    "KFAC",
+    "EKFAC",
+    "DiagonalFisher",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",

@@ -7,8 +7,11 @@ import minigrad
 from minigrad import backend
 from minigrad.losses import Categorical, Gaussian
 from minigrad.optimizers import (
+    EKFAC,
+    KFAC,
     OPTIMIZERS,
     TONGA,
+    DiagonalFisher,
     FixedDamping,
     HessianFree,
     InverseTime,
@@ -32,6 +35,12 @@ METHODS = {
     "KSD, same batch": KrylovSubspaceDescent(4),
     "TONGA": TONGA(),
     "TONGA, other batch": TONGA(0.3, metric="empirical", metric_batch=10),
+    "K-FAC": KFAC(interval=2),
+    "K-FAC, exact damping": KFAC(factored=False, kind="exact", interval=2),
+    "K-FAC, fixed": KFAC(InverseTime(0.1, 0.1), 0.5, FixedDamping(0.1), samples=2),
+    "EKFAC": EKFAC(interval=2),
+    "EKFAC, empirical": EKFAC(0.1, 0.5, FixedDamping(0.1), "empirical"),
+    "diagonal": DiagonalFisher(),
     "natural": NaturalGradient(),
     "natural, MINRES": NaturalGradient(solver=Minres(20), metric_batch=10),
     "natural, MINRES-QLP": NaturalGradient(solver=MinresQLP(20), metric="covariance"),

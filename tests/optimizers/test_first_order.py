@@ -251,6 +251,9 @@ def test_by_name():
         "centred-gd": "CentredGD",
         "acp": "ACP",
         "prong": "PRONG",
+        "kfac": "KFAC",
+        "ekfac": "EKFAC",
+        "diagonal-fisher": "DiagonalFisher",
     }
     with pytest.raises(ValueError, match="unknown optimizer 'adm'; did you mean 'adam'"):
         by_name("adm")
