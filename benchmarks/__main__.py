@@ -28,7 +28,9 @@ def arguments():
     args.works = [
         work
         for work in works.WORKS
-        if (not wanted or any(part in work.name for part in wanted)) and not (args.quick and work.n >= 5000)
+        if (not wanted or any(part in work.name for part in wanted))
+        and not (args.quick and work.n >= 5000)
+        and args.backend in work.backends
     ]
     if not args.works:
         parser.error(f"no work matches {args.only!r}; known are {', '.join(works.BY_NAME)}")

@@ -3,10 +3,14 @@
 Forward, one product a layer. Backward (L-op), the weight gradient of every layer and the input cotangent of all
 but the first. R-op, `dh @ W` for all but the first layer and `h @ V` for every layer. Weights and weight gradients
 are views of flat vectors, transposes are views that BLAS reads as they lie, and nothing elementwise is done.
+
+K-FAC's statistics are a backward sweep, one product for the input cotangent of every layer but the first, and the
+symmetric products h'h and u'u of every layer (of which BLAS does one half). Its preconditioning is A^-1 V S^-1 in the
+cheaper order, its inversion LAPACK's potrf and potri of every A (of h and the 1) and S.
 """
 
 from . import works
-from .peers import Peer
+from .peers import Amortized, Peer
 
 
 def forward(h, w):
@@ -31,6 +35,36 @@ def rop(h, w, v, dh, hv):
     return products
 
 
+def statistics(h, w, u):
+    products = [(u[i + 1], w[i].T, u[i]) for i in reversed(range(1, len(w)))]
+    return products + [(v.T, v, v.T @ v) for v in h[:-1] + u[1:]]
+
+
+def preconditioning(work, gradient, xp):
+    """For layers of (h 1)."""
+    products = []
+    for v in work.layers(gradient):
+        left, right = (xp.ones((size, size), v.dtype) for size in v.shape)
+        between, out = xp.empty_like(v), xp.empty_like(v)
+        products += [(left, v, between), (between, right, out)]
+    return products
+
+
+def inversions(work):
+    """A function that inverts all factors; positive definite matrices stand for them."""
+    import numpy as np
+    from scipy.linalg import lapack
+
+    sizes = [size for shape in work.shapes for size in shape]
+    factors = [np.asfortranarray(np.eye(n) + 0.5 / n, np.float32) for n in sizes]
+
+    def invert():
+        for factor in factors:
+            lapack.spotri(lapack.spotrf(factor)[0])
+
+    return invert
+
+
 def products(work, problem, xp):
     """The list of (left, right, out) of a work, in the order of the computation."""
     rng = xp.random.default_rng(0)
@@ -41,6 +75,11 @@ def products(work, problem, xp):
     h[0][...] = xp.asarray(problem.x)
     if work.kind == "gradient":
         return forward(h, w) + backward(h, w, u, gradient)
+    if work.kind == "statistics":
+        return statistics(h, w, u)
+    if work.kind == "kfac":
+        step = preconditioning(work, xp.ones_like(theta), xp)
+        return forward(h, w) + backward(h, w, u, gradient) + statistics(h, w, u) + step
     product = rop(h, w, weights(tangent), arrays(), arrays()) + backward(h, w, u, gradient)
     if work.kind == "products":
         return product
@@ -54,11 +93,16 @@ def flops(work):
     pairs = list(zip(work.sizes, work.sizes[1:]))
     layers, first = sum(m * n for m, n in pairs), pairs[0][0] * pairs[0][1]
     forward, backward, rop = layers, 2 * layers - first, 2 * layers - first
+    statistics = layers - first + sum(m * m + n * n for m, n in pairs) / 2
+    two_sided = sum(m * n * (m + n) for m, n in work.shapes) / work.n
+    inversions = sum(m**3 + n**3 for m, n in work.shapes) / 2 / work.n / works.KFAC_INTERVAL
     times = {
         "gradient": forward + backward,
         "product": forward + rop + backward,
         "products": rop + backward,
         "step": forward + backward + works.CG_ITERATIONS * (rop + backward),
+        "statistics": statistics,
+        "kfac": forward + backward + statistics + two_sided + inversions,
     }
     return 2 * work.n * times[work.kind]
 
@@ -91,7 +135,15 @@ class Bare(Peer):
             for a, b, out in steps:
                 matmul(a, b, out=out)
 
-        return run
+        if work.kind != "kfac":
+            return run
+        invert = inversions(work)
+
+        def with_inversion():
+            run()
+            invert()
+
+        return Amortized(run, with_inversion, works.KFAC_INTERVAL, None)
 
     def answer(self, result):
         return None

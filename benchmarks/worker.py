@@ -60,10 +60,16 @@ class Server:
 
     def time(self, repetitions):
         """Seconds a repetition."""
+        from .peers import Amortized
+
+        seconds = lambda run: self.time_of(run, repetitions)
+        return self.run.mean(seconds) if isinstance(self.run, Amortized) else seconds(self.run)
+
+    def time_of(self, run, repetitions):
         self.peer.sync()
         start = time.perf_counter()
         for _ in range(repetitions):
-            self.run()
+            run()
         self.peer.sync()
         return (time.perf_counter() - start) / repetitions
 

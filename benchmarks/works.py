@@ -10,6 +10,8 @@ SMALL = (784, 90, 50, 10)
 WIDE = (784, 1500, 10)
 
 CG_ITERATIONS = 20
+KFAC_INTERVAL = 20  # updates from one inversion to the next
+KFAC_RATE, KFAC_MOMENTUM, KFAC_DAMPING = 1e-3, 0.9, 0.1
 DAMPING = 1.0  # large enough that float32 rounding does not set the peers' iterates apart: 6e-5; with 1e-2, 6e-3
 
 
@@ -22,6 +24,12 @@ class Work:
     - products: the same product at a point linearized beforehand, 20 or more a turn: forward pass excluded;
     - step: gradient, linearize, 20 CG iterations on (G + DAMPING I) d = -g: a natural-gradient step, because
       for these losses the Gauss-Newton matrix is the exact Fisher information.
+    - statistics: K-FAC's factors A and S of every layer at a point linearized beforehand, for given cotangents of the
+      outputs: a backward sweep and two symmetric products a layer;
+    - kfac: one update by K-FAC with momentum: gradient, factors of targets drawn from the model and their running
+      means, preconditioning; every KFAC_INTERVAL updates the damped factors are inverted, so the time is that of
+      KFAC_INTERVAL - 1 updates without and one with, divided by KFAC_INTERVAL. What peers draw differs: the answers
+      that are compared are first steps with the data's targets in place of drawn ones.
     """
 
     kind: str
@@ -37,6 +45,11 @@ class Work:
     def name(self):
         net = {AUTOENCODER: "autoencoder", SMALL: "small", WIDE: "wide"}[self.sizes]
         return f"{'memory-' if self.memory else ''}{self.kind}-{net}-{self.n}"
+
+    @property
+    def backends(self):
+        """Where its yardstick can be taken: LAPACK's inverse is called through SciPy."""
+        return ("numpy",) if self.kind == "kfac" else ("numpy", "cupy")
 
     @property
     def shapes(self):
@@ -68,6 +81,8 @@ WORKS = [
     autoencoder("step", 100, "natural-gradient step, 20 CG iterations, autoencoder, N = 100", 1.3),
     autoencoder("step", 1000, "natural-gradient step, 20 CG iterations, autoencoder, N = 1000", 1.1),
     Work("step", WIDE, "tanh", "categorical", 2500, "natural-gradient step, 784-1500-10 tanh, N = 2500", 1.1),
+    autoencoder("statistics", 1000, "K-FAC statistics, autoencoder, N = 1000", 1.2),
+    autoencoder("kfac", 1000, "K-FAC update, inverses every 20, autoencoder, N = 1000", 1.2),
     autoencoder("gradient", 5000, "peak memory of the gradient, autoencoder, N = 5000", 1.5, memory=True),
     autoencoder("step", 1000, "peak memory of the natural-gradient step, autoencoder, N = 1000", 1.5, memory=True),
 ]

@@ -229,6 +229,8 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | Hessian by nested tapes | Pearlmutter 1994; George 3.1.4 | | `autodiff.tape` | 10 | |
 # | perceptron | George 1.4.1 | | `nets.mlp` | 20 | |
 # | deep autoencoder | George 1.4.3, 2.5 | | `nets.autoencoder` | 20 | `deep-autoencoder` |
+# | `BatchNorm`, `MeanOnly` | George 3.6.2; Ioffe & Szegedy 2015 | | `nets.normalization` | 70 | `conditioning` |
+# | whitened layers: `Whitening` | Desjardins et al. 3.1 | 6, 7 | `nets.whitening` | 70 | `conditioning` |
 # | initial weights: `Glorot`, `He`, `FanIn`, `Sparse` | George 2.4.2 | | `nets.init` | 20 | |
 # | losses: `Gaussian`, `Bernoulli`, `Categorical` | P&B; George A | 6, 23-28 | `losses` | 20 | |
 # | metrics in r and in y | P&B; George B | 9-11, 14-21 | `losses` | 20 | |
@@ -259,6 +261,10 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `KrylovSubspaceDescent` | Vinyals & Povey 2012; P&B 7 | | `optimizers.krylov_subspace_descent` | 50 | |
 # | whose batch: `Unlabeled` | P&B 5, 8.5 | 8 | `optimizers.metric_batch` | 55 | `metric-batch`, `tune-metric-batch` |
 # | `TONGA` | Le Roux et al. 2008; P&B 4.1 | 12, 13 | `optimizers.tonga` | 55 | `metric-batch` |
+# | `CentredGD`: centred gradient descent | George alg. 2 | 3.3.3 | `optimizers.centred` | 65 | `centering` |
+# | `ACP`, alpha by `SquaredGradient` | George alg. 3, 3.4.2 | 3.3.3, 3.3.4 | `optimizers.acp` | 65 | |
+# | RMSProp as a diagonal Gauss-Newton | George 3.6.1 | | `curvature.samples` | 65 | |
+# | `PRONG`, PRONG+ | Desjardins et al. alg. 1 | 8-10 | `optimizers.prong` | 70 | `prong-sensitivity` |
 # | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
 # | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
 # | `SGD`, with momentum, Nesterov | George 2.1.1, 2.2, 2.4.3 | | `optimizers.sgd` | 00 | `deep-autoencoder` |

@@ -151,6 +151,8 @@ def normal(rng, shape, dtype):
 
 # --- slices on threads ----------------------------------------------------------------------------------
 
+WORTH_A_THREAD = 1 << 22  # multiply-adds
+
 _inside = threading.local()  # set on a thread that is already working on a slice
 
 
@@ -171,9 +173,11 @@ def _cores():
     return int(given)
 
 
-def parallel(function, items):
+def parallel(function, items, cost=None):
     """`[function(item) for item in items]`, in equal runs of items on threads with one BLAS thread each.
 
+    cost: a function of an item, about its multiply-adds; the runs then have about equal sums of it, and there is but
+    one if they are not worth a thread.
     The results come in the order of the items, whichever finished first, so sums over them have fixed bits.
     Inside a slice, on a GPU, or with one thread or item it is the plain loop.
     """
@@ -181,6 +185,12 @@ def parallel(function, items):
     count = min(threads(), len(items))
     if count < 2:
         return [function(item) for item in items]
+    if cost is not None:
+        costs = [cost(item) for item in items]
+        runs = _balanced(costs, max(1, min(count, sum(costs) // WORTH_A_THREAD)))
+        found = parallel(lambda run: [function(items[i]) for i in run], runs)
+        results = dict(zip(itertools.chain(*runs), itertools.chain(*found), strict=True))
+        return [results[i] for i in range(len(items))]
     edges = [len(items) * i // count for i in range(count + 1)]
     runs = [items[start:stop] for start, stop in itertools.pairwise(edges)]
     with one_blas_thread():
@@ -190,6 +200,16 @@ def parallel(function, items):
         finally:
             wait(futures)
     return list(itertools.chain(first, *(future.result() for future in futures)))
+
+
+def _balanced(costs, count):
+    """`count` lists of indices with about equal sums of costs: the dearest first, each to the list that has least."""
+    runs, sums = [[] for _ in range(count)], [0] * count
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = sums.index(min(sums))
+        runs[least].append(i)
+        sums[least] += costs[i]
+    return runs
 
 
 def _run_slices(function, items):

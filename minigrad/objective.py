@@ -70,6 +70,11 @@ class Objective:
         """The net's layout of theta."""
         return self.net.layout
 
+    @property
+    def couples_samples(self):
+        """Does the net's output for a sample depend on the others of its batch (batch normalization)?"""
+        return getattr(self.net, "couples_samples", False)
+
     def value(self, theta, batch):
         """The objective, a number; for a traced theta a traced value, to be differentiated as often as you like."""
         x, t = self.checked(theta, batch)
@@ -124,7 +129,9 @@ class Objective:
         slices = self.slices(theta, x.shape[0])
         pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
         if len(pairs) == 1:
-            return pairs[0]
+            r, J = pairs[0]
+            J.couples_samples = self.couples_samples  # a layer's deltas then mix the samples' scores
+            return r, J
         outputs, parts = zip(*pairs, strict=True)
         return xp.concatenate(outputs), SlicedJacobian(parts)
 
@@ -148,7 +155,7 @@ class Objective:
 
         One, whatever n is, where the net says that it couples the samples of a batch (batch normalization).
         """
-        if type(theta) is Var or getattr(self.net, "couples_samples", False):
+        if type(theta) is Var or self.couples_samples:
             return [slice(None)]
         count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
         if limit is not None:

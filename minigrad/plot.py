@@ -39,6 +39,7 @@ METHODS = {
     "RMSProp": Look(PURPLE, "^", "--"),
     "Adam": Look(SKY, "^"),
     "batch norm": Look(GREY, "P"),
+    "mean-only BN": Look(GREY, "X", "--"),
     "Newton": Look(BLACK, "*", "--"),
     "Gauss-Newton": Look(BLACK, "X", ":"),
     "natural gradient": Look(VERMILLION, "o"),

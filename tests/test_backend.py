@@ -211,6 +211,31 @@ def test_parallel_runs_side_by_side_in_equal_runs(three_threads):
 
 
 @host_only
+def test_with_costs_the_runs_have_about_equal_sums_of_them(three_threads, monkeypatch):
+    monkeypatch.setattr(backend, "WORTH_A_THREAD", 1)
+    costs, runs = [1, 2, 3, 8, 10, 1], {}
+
+    def work(i):
+        runs.setdefault(threading.current_thread().name, []).append(costs[i])
+        time.sleep(0.01)
+        return i * i
+
+    assert parallel(work, range(6), cost=lambda i: costs[i]) == [0, 1, 4, 9, 16, 25]
+    assert sorted(runs.values()) == [[3, 2, 1, 1], [8], [10]]
+
+
+@host_only
+def test_little_work_is_left_to_one_thread(three_threads, monkeypatch):
+    counts, balanced = [], backend._balanced
+    monkeypatch.setattr(backend, "_balanced", lambda costs, count: counts.append(count) or balanced(costs, count))
+    third = backend.WORTH_A_THREAD // 3
+    for cost in (third // 2 - 1, third + 1, 10 * third):  # six times that: of less than one thread, two, twenty
+        assert parallel(lambda i: i, range(6), cost=lambda i, cost=cost: cost) == [0, 1, 2, 3, 4, 5]
+    assert counts == [1, 2, 3]
+    assert parallel(lambda i: i, [], cost=lambda i: i) == []
+
+
+@host_only
 @pytest.mark.parametrize("bad", [0, 1, 4, 5])
 def test_an_exception_comes_through_when_all_have_finished(three_threads, bad):
     finished = []

@@ -257,7 +257,7 @@ def test_settled_is_the_net_as_it_is_used():
     mean = forward(net, theta, x).mean(axis=0)
     close(there.predict(z, x_[:3]), forward(net, theta, x[:3]) - mean)
     plain = Objective(net, loss)
-    assert plain.settled(z, x_) is plain
+    assert plain.settled(z, x_).net is net
 
 
 # --- slices -----------------------------------------------------------------------------------------------

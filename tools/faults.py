@@ -62,8 +62,15 @@ TESTS = {
     "minigrad/linalg/minres.py": ["tests/linalg/test_minres.py", "tests/linalg/test_minres_qlp.py"],
     "minigrad/linalg/minres_qlp.py": ["tests/linalg/test_minres_qlp.py", "tests/linalg/test_minres.py"],
     "minigrad/nets/layout.py": ["tests/nets", "tests/test_objective.py"],
+    "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
+    "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
+    "minigrad/nets/mlp.py": ["tests/nets"],
+    "minigrad/nets/normalization.py": ["tests/nets/test_normalization.py"],
+    "minigrad/nets/whitening.py": ["tests/nets/test_whitening.py"],
     "minigrad/optimizers/damping.py": ["tests/optimizers/test_damping.py"],
     "minigrad/optimizers/hessian_free.py": ["tests/optimizers/test_hessian_free.py"],
+    "minigrad/optimizers/kfac.py": ["tests/optimizers/test_kfac.py"],
+    "minigrad/optimizers/layerwise.py": ["tests/optimizers/test_kfac.py"],
     "minigrad/optimizers/krylov_subspace_descent.py": ["tests/optimizers/test_krylov_subspace_descent.py"],
     "minigrad/optimizers/metric_batch.py": [
         "tests/optimizers/test_metric_batch.py",
@@ -71,7 +78,10 @@ TESTS = {
     ],
     "minigrad/optimizers/natural_gradient.py": ["tests/optimizers/test_natural_gradient.py"],
     "minigrad/optimizers/newton.py": ["tests/optimizers/test_newton.py"],
+    "minigrad/optimizers/prong.py": ["tests/optimizers/test_prong.py"],
+    "minigrad/optimizers/quadratic_model.py": ["tests/optimizers/test_kfac.py"],
     "minigrad/optimizers/solvers.py": ["tests/optimizers/test_natural_gradient.py"],
+    "minigrad/optimizers/phases.py": ["tests/optimizers/test_phases.py"],
     "minigrad/data/deformed.py": ["tests/data/test_deformed.py"],
 }
 

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 
 from ..works import CG_ITERATIONS, DAMPING
@@ -14,6 +16,7 @@ PEERS = {
     "torch": ("benchmarks.peers.torch_:Torch", "torch", ("numpy", "cupy")),
     "torch*": ("benchmarks.peers.torch_:TorchStar", "torch", ("numpy",)),
     "autograd": ("benchmarks.peers.autograd_:Autograd", "autograd", ("numpy",)),
+    "kfac-jax": ("benchmarks.peers.kfac_jax_:KfacJax", "kfac_jax", ("numpy",)),
     "curvlinops": ("benchmarks.peers.curvlinops_:Curvlinops", "curvlinops", ("numpy", "cupy")),
 }
 
@@ -25,6 +28,26 @@ def load(name):
 
 def installed(name):
     return importlib.util.find_spec(PEERS[name][1]) is not None
+
+
+@dataclass(frozen=True)
+class Amortized:
+    """A run whose every `interval`-th repetition is another: its time is the mean of both, weighed so.
+
+    Called, it gives the answer by which peers are compared.
+    """
+
+    usual: Callable
+    rare: Callable
+    interval: int
+    answer: object
+
+    def __call__(self):
+        return self.answer
+
+    def mean(self, seconds):
+        """Of seconds(function)."""
+        return ((self.interval - 1) * seconds(self.usual) + seconds(self.rare)) / self.interval
 
 
 class Peer:

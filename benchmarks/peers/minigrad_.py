@@ -1,13 +1,16 @@
 """minigrad."""
 
+import numpy as np
+
 import minigrad
-from minigrad.curvature import fisher
+from minigrad.curvature import factors_of, fisher, scores
 from minigrad.linalg import cg, identity
 from minigrad.losses import Bernoulli, Categorical
 from minigrad.nets import mlp
+from minigrad.optimizers import KFAC, FixedDamping
 
-from ..works import CG_ITERATIONS, DAMPING
-from . import Peer
+from ..works import CG_ITERATIONS, DAMPING, KFAC_DAMPING, KFAC_INTERVAL, KFAC_MOMENTUM, KFAC_RATE
+from . import Amortized, Peer
 
 
 class Minigrad(Peer):
@@ -50,11 +53,37 @@ class Minigrad(Peer):
 
         return run
 
+    def statistics(self, work, problem):
+        objective, theta, x, t, _ = self.setup(work, problem)
+        r, J = objective.linearize(theta, x)
+        u = scores(objective.loss, r, t, "empirical")
+        return lambda: (None, factors_of(J, u))
+
+    def kfac(self, work, problem):
+        objective, theta, x, t, _ = self.setup(work, problem)
+        rng = np.random.default_rng(0)
+
+        def stepper(**options):
+            options |= {"lr": KFAC_RATE, "momentum": KFAC_MOMENTUM, "damping": FixedDamping(KFAC_DAMPING)}
+            optimizer = KFAC(**options, interval=KFAC_INTERVAL)
+            init = optimizer.init(objective, theta)
+            return lambda state, update: optimizer.step(
+                theta, init | state | {"update": update - 1}, objective, (x, t), None, rng
+            )
+
+        first = stepper(kind="empirical")({}, 1)
+        answer = first[2]["loss"], first[1]["d"]
+        step = stepper()
+        _, state, _ = step({}, 1)
+        return Amortized(lambda: step(state, 2), lambda: step(state, 1 + KFAC_INTERVAL), KFAC_INTERVAL, answer)
+
     def sync(self):
         minigrad.backend.sync()
 
     def answer(self, result):
         loss, vector = result
+        if isinstance(vector, list):  # factors of the layers
+            vector = np.concatenate([part.reshape(-1) for layer in vector for part in (layer.A, layer.S)])
         return None if loss is None else float(loss), minigrad.backend.to_host(vector)
 
     def device_peak(self, run):

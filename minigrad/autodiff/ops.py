@@ -585,6 +585,30 @@ def log_softmax(x, axis=-1):
     return _log_softmax(x, axis=_axis(axis, x.ndim))
 
 
+# --- normalization --------------------------------------------------------------------------------------
+
+
+@primitive
+def _standardize(x, *, epsilon):
+    """(x - mean x) / sqrt(var x + epsilon)"""
+    y = x - x.mean(axis=0)
+    y /= xp.sqrt((y * y).mean(axis=0) + epsilon)
+    return y
+
+
+@_standardize.linear(0)
+def _(y, x, *, epsilon):
+    centred = x - mean(x, 0)
+    scale = 1.0 / sqrt(mean(centred * centred, 0) + epsilon)
+    product = lambda v: (v - mean(v, 0) - y * mean(y * v, 0)) * scale  # (I - 11'/N - y y'/N) / s, symmetric
+    return Linear(product, product)
+
+
+def standardize(x, epsilon=0.0):
+    """(x - mean x) / sqrt(var x + epsilon), mean and variance over the first axis (the samples, in a net)"""
+    return _standardize(x, epsilon=epsilon)
+
+
 # --- matrix products ------------------------------------------------------------------------------------
 
 

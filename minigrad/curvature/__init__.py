@@ -1,7 +1,7 @@
 """Curvature matrices as operators: J' M J for the J of an objective and a metric M, and the Hessian."""
 
 from .blocks import Restricted, block_diagonal
-from .factors import Factors, Moments, factors_of, input_moments, kronecker_factors
+from .factors import Factors, Moments, factors_of, input_means, input_moments, kronecker_factors
 from .fisher import factored_fisher, fisher, pullback, scores
 from .gauss_newton import gauss_newton, through_y
 from .hessian import hessian
@@ -26,6 +26,7 @@ __all__ = [
     "gauss_newton",
     "gradient_covariance",
     "hessian",
+    "input_means",
     "input_moments",
     "kronecker_factors",
     "martens_preconditioner",

@@ -24,7 +24,7 @@ def affine_layers(J, u):
     """The Layers of a net for cotangents u (N, O) of its outputs, in theta's order; one backward sweep.
 
     Raises NotImplementedError, with the reason, where a parameter is anything but the matrix of one affine layer with
-    one row a sample: then a sample's gradient is no outer product.
+    one row a sample, or where the net couples samples: then a sample's gradient is no outer product.
     """
     return [_joined(parts) for parts in zip(*layers_by_slice(J, u), strict=True)]
 
@@ -35,7 +35,10 @@ def layers_by_slice(J, u, work=lambda layers: layers):
 
 
 def inputs_by_slice(J, work):
-    """[work(Layers of a slice)] where the layers have their inputs h alone, and nothing is swept."""
+    """[work(Layers of a slice)] where the layers have their inputs h alone, and nothing is swept.
+
+    Parameters that are no affine layer's matrix (batch normalization's) are passed over, and samples may be coupled.
+    """
     return parallel(lambda pair: work([layer for _, layer in _inputs(pair[0])]), _slices(J))
 
 
@@ -45,14 +48,19 @@ def _slices(J):
 
 
 def _swept(J, u):
-    layers = dict(_inputs(J))
+    if getattr(J, "couples_samples", False):
+        raise NotImplementedError(
+            "layerwise curvature: the net couples the samples of a batch (batch normalization), so that a sample's "
+            "gradient is no outer product of a layer's input and delta"
+        )
+    layers = dict(_inputs(J, whole=True))
     deltas = {node.out: delta for node, delta in J.sweep(u) if node.out in layers}
     return [replace(layer, delta=deltas[out]) for out, layer in layers.items() if out in deltas]
 
 
-def _inputs(J):
-    """[(tape index of the pre-activation, Layer without delta)] in theta's order."""
-    matrices, layers = _matrices(J), []
+def _inputs(J, whole=False):
+    """[(tape index of the pre-activation, Layer without delta)] in theta's order; `whole`: they must cover theta."""
+    matrices, layers = _matrices(J, whole), []
     for node in J.nodes:
         for i, linear in node.inputs:
             if i in matrices:
@@ -67,8 +75,8 @@ def _inputs(J):
     return layers
 
 
-def _matrices(J):
-    """{tape index: node} of the parameters, each the matrix of one affine layer."""
+def _matrices(J, whole):
+    """{tape index: node} of the parameters that are the matrix of one affine layer; `whole`: all must be."""
     uses = {i: [] for i in J.parameters}
     for node in J.nodes:
         if node.span is None:
@@ -77,11 +85,15 @@ def _matrices(J):
                     raise _refusal("theta", f"enters {node.op.name} whole")
                 if i in uses:
                     uses[i].append((node.op.name, linear))
+    matrices = {}
     for i, found in uses.items():
-        if len(found) != 1 or found[0][1].factor is None:
+        affine = [linear.factor is not None for _, linear in found]
+        if affine == [True]:
+            matrices[i] = J.parameters[i]
+        elif whole or any(affine):
             uses_of_it = ", ".join(name for name, _ in found) or "no operation"
             raise _refusal(J.parameters[i].name, f"is used by {uses_of_it}")
-    return J.parameters
+    return matrices
 
 
 def _refusal(name, why):

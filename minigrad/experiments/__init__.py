@@ -15,11 +15,14 @@ from pathlib import Path
 from ..backend import check_name
 
 EXPERIMENTS = {
+    "centering": "centering",
+    "conditioning": "conditioning",
     "deep-autoencoder": "deep_autoencoder",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",
     "one-unit-autoencoder": "one_unit_autoencoder",
     "order-robustness": "order_robustness",
+    "prong-sensitivity": "prong_sensitivity",
     "reparametrization": "reparametrization",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
     "tune-metric-batch": "tune_metric_batch",

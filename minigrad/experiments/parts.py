@@ -1,8 +1,13 @@
 """What experiments share: how a run is resumed, by named parts or by trials, and how a caption names its seeds."""
 
+import contextlib
 import itertools
 import math
+import multiprocessing
+import os
 import shutil
+import signal
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +19,8 @@ from ..training.progress import interruptible
 def run_parts(name, options, settings, seeds, parts, dtype="float64"):
     """The record of an experiment whose results are {part: parts[part]()}; after Ctrl-C as far as it went.
 
-    name: the experiment's. parts: {part: function of the results so far}, run in order, each a dict that JSON can hold.
+    name: the experiment's. parts: {part: function of the results so far}, run in order; each gives a dict that JSON can
+    hold, or None if Ctrl-C ended it, and then it counts as not begun.
     With options.resume, parts that the record in options.out holds are kept; ValueError if it is of other settings.
     """
     path = options.out / "record.json"
@@ -32,7 +38,10 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
                 return record
             if options.progress:
                 print(f"{name}: {part}", flush=True)
-            results[part] = compute(results)
+            found = compute(results)
+            if found is None:
+                return record
+            results[part] = found
             results["complete"] = part == list(parts)[-1]
             records.save(record, path)
     return record
@@ -66,6 +75,46 @@ def run_trials(name, options, settings, dtype, count, methods, draw, train):
         records.save(record, path)
         shutil.rmtree(part.out)
     return record
+
+
+def on_cores(work, jobs, cores, label=None):
+    """Yield (job, work(job)) as they are done, each by one of `cores` processes, which has one core to itself.
+
+    One thread each, so that every job has the same means, however many run at once. work: a function of a module, which
+    handles Ctrl-C itself (as `fit` does); after it no further job begins. label: of a progress bar, None for none.
+    """
+    from tqdm.auto import tqdm
+
+    one_each = dict.fromkeys(("MINIGRAD_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    fresh = multiprocessing.get_context("spawn")  # a fork would inherit this process's BLAS threads
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment(one_each))
+        pool = stack.enter_context(ProcessPoolExecutor(cores, fresh, _leave_interrupts_to_the_work))
+        pressed = stack.enter_context(interruptible())
+        bar = stack.enter_context(tqdm(total=len(jobs), desc=label, unit="run", disable=label is None))
+        waiting, running = list(jobs), {}
+        while running or (waiting and not pressed.is_set()):
+            while waiting and len(running) < cores and not pressed.is_set():
+                job = waiting.pop(0)
+                running[pool.submit(work, job)] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+                bar.update()
+
+
+def _leave_interrupts_to_the_work():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _environment(changes):
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def best(trials):

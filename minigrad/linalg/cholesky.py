@@ -28,3 +28,18 @@ def cholesky_solve(L, b):
         for k in reversed(blocks):
             x[k] = xp.linalg.solve(L[k, k].T, x[k] - L[k.stop :, k].T @ x[k.stop :])
     return x
+
+
+def triangular_inverse(L):
+    """L^-1 of a lower triangle with no zero on its diagonal, by halves: all but small blocks are products.
+
+    [[ L1, 0 ], [ B, L2 ]]^-1 = [[ L1^-1, 0 ], [ -L2^-1 B L1^-1, L2^-1 ]]
+    """
+    n = len(L)
+    if n <= _BLOCK:
+        return xp.tril(xp.linalg.inv(L))
+    half, inverse = n // 2, xp.zeros_like(L)
+    first, second = triangular_inverse(L[:half, :half]), triangular_inverse(L[half:, half:])
+    inverse[:half, :half], inverse[half:, half:] = first, second
+    xp.negative(second @ (L[half:, :half] @ first), out=inverse[half:, :half])
+    return inverse

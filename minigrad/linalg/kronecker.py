@@ -13,8 +13,8 @@ damping (Martens & Grosse 2015, section 6.3) stays a product, and adds what it s
     (A + pi sqrt(lam) I) kron (S + sqrt(lam) / pi I) = A kron S + lam I + sqrt(lam) (pi I kron S + A / pi kron I)
 """
 
-from ..backend import is_array, xp
-from .cholesky import cholesky, cholesky_solve
+from ..backend import WORTH_A_THREAD, is_array, parallel, threads, xp
+from .cholesky import cholesky, triangular_inverse
 from .operator import Identity, LinearOperator, Matrix, as_operator
 
 
@@ -170,8 +170,8 @@ def spd_inverse(A, what="a Kronecker factor"):
     L, n = cholesky(A), A.shape[0]
     if L is None:
         raise ArithmeticError(f"{what} ({n} x {n}) is not positive definite in {A.dtype}: add damping")
-    inverse = cholesky_solve(L, xp.eye(n, dtype=A.dtype))
-    return Matrix(0.5 * (inverse + inverse.T), psd=True, name="A^-1")
+    root = triangular_inverse(L)
+    return Matrix(root.T @ root, psd=True, name="A^-1")
 
 
 def eigh(A):
@@ -183,11 +183,25 @@ def eigh(A):
 
 
 def times(A, V, B):
-    """A V B, in the order that needs fewer multiplications; None is the identity."""
+    """A V B, in the order that needs fewer multiplications; None is the identity. Large ones in parts, on threads."""
     if A is None or B is None:
-        return V.copy() if A is B else V @ B if A is None else A @ V
+        return V.copy() if A is B else _product(V, B) if A is None else _product(A, V)
     (m, p), (q, n) = A.shape, B.shape
-    return (A @ V) @ B if m * q * (p + n) <= p * n * (m + q) else A @ (V @ B)
+    return _product(_product(A, V), B) if m * q * (p + n) <= p * n * (m + q) else _product(A, _product(V, B))
+
+
+def _product(A, B):
+    """A B; where that pays, in parts of A's rows, on threads."""
+    (m, p), n = A.shape, B.shape[1]
+    count = min(threads(), m, m * p * n // WORTH_A_THREAD)
+    if count < 2:
+        return A @ B
+    out = xp.empty((m, n), xp.promote_types(A.dtype, B.dtype))
+    parallel(
+        lambda part: xp.matmul(A[part], B, out=out[part]),
+        [slice(m * i // count, m * (i + 1) // count) for i in range(count)],
+    )
+    return out
 
 
 def _entries(A):

@@ -4,5 +4,24 @@ from .autoencoder import autoencoder
 from .init import FanIn, Glorot, He, Sparse
 from .layout import Layout
 from .mlp import ACTIVATIONS, MLP, mlp
+from .normalization import BatchNorm, MeanOnly
+from .whitening import WhitenedNet, Whitening, from_whitened, to_whitened, whitening
 
-__all__ = ["mlp", "autoencoder", "Layout", "MLP", "ACTIVATIONS", "Glorot", "He", "FanIn", "Sparse"]
+__all__ = [
+    "mlp",
+    "autoencoder",
+    "Layout",
+    "MLP",
+    "ACTIVATIONS",
+    "Glorot",
+    "He",
+    "FanIn",
+    "Sparse",
+    "BatchNorm",
+    "MeanOnly",
+    "Whitening",
+    "WhitenedNet",
+    "from_whitened",
+    "to_whitened",
+    "whitening",
+]

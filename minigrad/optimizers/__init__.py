@@ -9,13 +9,18 @@ is a flat dict of numbers and vectors, log one of floats.
 """
 
 from ..backend import check_name
+from .acp import ACP, SquaredGradient
 from .adaptive import Adagrad, Adam, RMSProp
+from .centred import CentredGD
 from .damping import FixedDamping, LevenbergMarquardt
 from .hessian_free import HessianFree
+from .kfac import EKFAC, KFAC, DiagonalFisher
 from .krylov_subspace_descent import KrylovSubspaceDescent
 from .metric_batch import Unlabeled
 from .natural_gradient import NaturalGradient
 from .newton import Newton
+from .phases import stopwatch
+from .prong import PRONG
 from .schedules import Constant, InverseTime, Steps, Waterfall
 from .sgd import SGD
 from .solvers import ConjugateGradient, Minres, MinresQLP, SampleSpace
@@ -31,6 +36,12 @@ OPTIMIZERS = {
     "krylov-subspace-descent": KrylovSubspaceDescent,
     "natural-gradient": NaturalGradient,
     "tonga": TONGA,
+    "centred-gd": CentredGD,
+    "acp": ACP,
+    "prong": PRONG,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
+    "diagonal-fisher": DiagonalFisher,
 }
 
 
@@ -50,6 +61,13 @@ __all__ = [
     "KrylovSubspaceDescent",
     "NaturalGradient",
     "TONGA",
+    "CentredGD",
+    "ACP",
+    "SquaredGradient",
+    "PRONG",
+    "KFAC",
+    "EKFAC",
+    "DiagonalFisher",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",
@@ -61,6 +79,7 @@ __all__ = [
     "InverseTime",
     "Steps",
     "Waterfall",
+    "stopwatch",
     "OPTIMIZERS",
     "by_name",
 ]

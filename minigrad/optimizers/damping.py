@@ -38,6 +38,8 @@ class FixedDamping:
 
     lam: float = 1e-3
 
+    adapts = False  # nobody needs to know the reduction ratio, which costs a forward pass
+
     def __post_init__(self):
         check_numbers("FixedDamping", "a finite number of at least 0", lambda lam: 0 <= lam < math.inf, lam=self.lam)
 
@@ -70,6 +72,8 @@ class LevenbergMarquardt:
     least: float = 1e-8
     most: float = 1e8
     reduction: str = "quadratic"
+
+    adapts = True
 
     def __post_init__(self):
         check_positive("LevenbergMarquardt", lam=self.lam, least=self.least, most=self.most)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ..backend import item, xp
 from ..linalg.vectors import dot, over_blocks
 from .checks import check_positive
+from .phases import phase
 from .schedules import as_schedule
 
 
@@ -62,12 +63,17 @@ class FirstOrder:
                 vector[block] = part
 
         over_blocks(theta.shape[0], work)
-        log = {"loss": loss, "gradient_norm": norm, "lr": lr, "gradients": 1.0}
+        log = {"loss": loss, "gradient_norm": norm, "lr": lr, "gradients": self.cost(state, batch)}
         return new_theta, state | {"update": t} | dict(zip(self.memory, new, strict=True)), log
 
     def gradient(self, theta, state, objective, batch, draw, rng):
         """loss, g, state: what the rule gets for a gradient. Preconditioned methods replace it, and keep statistics."""
-        return *objective.value_and_grad(theta, batch), state
+        with phase("gradient"):
+            return *objective.value_and_grad(theta, batch), state
+
+    def cost(self, state, batch):
+        """What an update with this state costs, in gradients of its batch; for the log."""
+        return 1.0
 
 
 def clip_factor(norm, clip):

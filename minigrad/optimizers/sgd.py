@@ -33,9 +33,9 @@ class SGD(FirstOrder):
 
     def __post_init__(self):
         super().__post_init__()
-        check_fraction("SGD", momentum=self.momentum)
+        check_fraction(type(self).__name__, momentum=self.momentum)
         if not isinstance(self.nesterov, bool):
-            raise ValueError(f"SGD: nesterov must be True or False, got {self.nesterov!r}")
+            raise ValueError(f"{type(self).__name__}: nesterov must be True or False, got {self.nesterov!r}")
 
     @property
     def memory(self):

@@ -52,6 +52,7 @@ def fit(
     checkpoint_every=None,
     resume=False,
     progress=True,
+    clock=time.perf_counter,
 ):
     """Train and return a History.
 
@@ -69,7 +70,9 @@ def fit(
 
     checkpoint: a file, written every `checkpoint_every` updates (None: every ten seconds) and at the end. resume:
     go on from that file if it is there, bit for bit as if the run had not stopped (on a CPU); any limit may be raised.
-    progress: a bar on stderr, with this label if it is a string. Ctrl-C ends the run after the update it is in.
+    progress: a bar on stderr, with this label if it is a string. clock: what counts as seconds of training; with
+    time.process_time they are those of the processor, whatever else the machine does meanwhile. Ctrl-C ends the run
+    after the update it is in.
 
     Raises TypeError and ValueError for bad arguments and data, OSError where the checkpoint cannot be written, all
     before training; Diverged, with the history so far, when numbers stop being finite.
@@ -80,10 +83,11 @@ def fit(
     seeds = _seeds(seed)
     theta, given = _start(objective, theta, data, seeds["theta"])
     data, validation = _place(data, theta.dtype), _place(validation, theta.dtype)
+    settled = objective.settled(theta, data[0][:2])  # takes single samples, as a batch-normalized net does not
     for name, part in (("data", data), ("validation", validation)):
-        _check_targets(objective, theta, part, name)
+        _check_targets(settled, theta, part, name)
 
-    run = _Run(objective, optimizer, theta, data, batch_size, seeds)
+    run = _Run(objective, optimizer, theta, data, batch_size, seeds, clock)
     evaluation = _Evaluation(objective, data, validation, metrics or {}, train_samples, seeds["batches"])
     keeper = _Keeper(checkpoint, checkpoint_every, run)
     if checkpoint is not None:
@@ -135,8 +139,8 @@ def _limit(history, interrupt, updates, time_limit):
 class _Run:
     """All that changes while training; `content` and `restore` are its way into a checkpoint and back."""
 
-    def __init__(self, objective, optimizer, theta, data, batch_size, seeds):
-        self.objective, self.optimizer, self.seeds = objective, optimizer, seeds
+    def __init__(self, objective, optimizer, theta, data, batch_size, seeds, clock):
+        self.objective, self.optimizer, self.seeds, self.clock = objective, optimizer, seeds, clock
         self.batches = Batches(data, batch_size, np.random.default_rng(seeds["batches"]))
         self.draw = Draw(data, self.batches.size, seeds["draw"])
         self.rng = np.random.default_rng(seeds["rng"])
@@ -145,12 +149,12 @@ class _Run:
 
     def step(self):
         """One update, timed; returns the loss on its batch. Nothing is kept of a step that was not finite."""
-        h, begin = self.history, time.perf_counter()
+        h, begin = self.history, self.clock()
         theta, state, log = self.optimizer.step(
             h.point, h.state, self.objective, next(self.batches), self.draw, self.rng
         )
         backend.sync()
-        h.seconds += time.perf_counter() - begin
+        h.seconds += self.clock() - begin
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(log.get(name, 0.0)):
                 raise FloatingPointError(f"{name} is {log[name]}")

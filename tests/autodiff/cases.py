@@ -190,6 +190,14 @@ REDUCTIONS = [
     ],
     Case("softmax, default axis", ops.softmax, lambda x: special.softmax(x, -1), ((2, 3),)),
     Case("log_softmax, default axis", ops.log_softmax, lambda x: special.log_softmax(x, -1), ((2, 3),)),
+    *rows("standardize", ops.standardize, lambda x: (x - x.mean(0)) / x.std(0), ((4, 3),), ((5,),), ((3, 2, 2),)),
+    *rows(
+        "standardize, epsilon",
+        lambda x: ops.standardize(x, 0.3),
+        lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 0.3),
+        ((4, 3),),
+        ((2, 2),),
+    ),
 ]
 
 PRODUCTS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad.linalg import cholesky as module
-from minigrad.linalg.cholesky import cholesky, cholesky_solve
+from minigrad.linalg.cholesky import cholesky, cholesky_solve, triangular_inverse
 from tests.helpers import close, dev, host, spd
 
 
@@ -46,3 +46,23 @@ def test_float32_stays_float32(rng):
     x = cholesky_solve(cholesky(A), b)
     assert x.dtype == np.float32
     close(x, np.linalg.solve(host(A).astype(float), host(b)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 130, 257])
+def test_triangular_inverse(rng, n, device):
+    L = cholesky(spd(rng, n))
+    found, kept = triangular_inverse(L), host(L).copy()
+    close(found, np.linalg.inv(kept))
+    close(L, kept, rtol=0)
+    assert not np.triu(host(found), 1).any()
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4])
+def test_triangular_inverse_by_halves_of_any_size(rng, block, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    for n in range(1, 10):
+        L = np.tril(rng.standard_normal((n, n))) + 3 * np.eye(n)
+        found = triangular_inverse(dev(L, "float32"))
+        assert found.dtype == np.float32
+        close(found, np.linalg.inv(L), rtol=1e-5)
+        close(triangular_inverse(dev(L)), np.linalg.inv(L))

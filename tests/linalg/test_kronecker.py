@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minigrad import backend
 from minigrad.linalg import (
     Diagonal,
     Eigenbasis,
@@ -12,6 +13,7 @@ from minigrad.linalg import (
     factored_damping,
     homogeneous_inverse,
     identity,
+    kronecker,
 )
 from minigrad.linalg.kronecker import eigh, homogeneous, shifted, spd_inverse, times
 from tests.helpers import close, dev, host, spd
@@ -119,6 +121,19 @@ def test_the_order_of_multiplication_is_the_cheaper_one(shapes, rng):
 
     times(Counting((m, p)), Counting((p, q)), Counting((q, n)))
     assert sum(work) == min(m * p * q + m * q * n, p * q * n + m * p * n)
+
+
+@pytest.mark.parametrize("left, right", [(True, True), (True, False), (False, True)])
+def test_large_products_go_in_parts_on_threads(left, right, rng, monkeypatch):
+    """Of any number of rows, fewer than threads too; the parts are the whole's bits."""
+    monkeypatch.setattr(backend, "_cores", lambda: 3)
+    for m, p, q, n in [(7, 3, 5, 4), (3, 7, 4, 5), (2, 2, 2, 2), (1, 5, 1, 5)]:
+        A, V, B = (dev(rng.standard_normal(shape)) for shape in ((m, p), (p, q), (q, n)))
+        A, B = A if left else None, B if right else None
+        monkeypatch.setattr(kronecker, "WORTH_A_THREAD", 1)
+        found = times(A, V, B)
+        monkeypatch.setattr(kronecker, "WORTH_A_THREAD", 1 << 40)
+        close(found, times(A, V, B), rtol=1e-14)
 
 
 @each_pair

@@ -7,8 +7,11 @@ import minigrad
 from minigrad import backend
 from minigrad.losses import Categorical, Gaussian
 from minigrad.optimizers import (
+    EKFAC,
+    KFAC,
     OPTIMIZERS,
     TONGA,
+    DiagonalFisher,
     FixedDamping,
     HessianFree,
     InverseTime,
@@ -32,6 +35,12 @@ METHODS = {
     "KSD, same batch": KrylovSubspaceDescent(4),
     "TONGA": TONGA(),
     "TONGA, other batch": TONGA(0.3, metric="empirical", metric_batch=10),
+    "K-FAC": KFAC(interval=2),
+    "K-FAC, exact damping": KFAC(factored=False, kind="exact", interval=2),
+    "K-FAC, fixed": KFAC(InverseTime(0.1, 0.1), 0.5, FixedDamping(0.1), samples=2),
+    "EKFAC": EKFAC(interval=2),
+    "EKFAC, empirical": EKFAC(0.1, 0.5, FixedDamping(0.1), "empirical"),
+    "diagonal": DiagonalFisher(),
     "natural": NaturalGradient(),
     "natural, MINRES": NaturalGradient(solver=Minres(20), metric_batch=10),
     "natural, MINRES-QLP": NaturalGradient(solver=MinresQLP(20), metric="covariance"),
@@ -146,13 +155,13 @@ def test_a_run_on_other_unlabeled_inputs_is_another_run(tmp_path):
 
 
 def test_every_method_with_a_curvature_matrix_is_tested_here():
-    first_order = {"sgd", "adagrad", "rmsprop", "adam"}
-    assert {type(optimizer) for optimizer in METHODS.values()} == {OPTIMIZERS[n] for n in set(OPTIMIZERS) - first_order}
+    elsewhere = {"sgd", "adagrad", "rmsprop", "adam", "centred-gd", "acp", "prong"}
+    assert {type(optimizer) for optimizer in METHODS.values()} == {OPTIMIZERS[n] for n in set(OPTIMIZERS) - elsewhere}
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_optimizers_are_frozen(name):
-    optimizer = OPTIMIZERS[name](0.1) if name == "sgd" else OPTIMIZERS[name]()
+    optimizer = OPTIMIZERS[name](0.1) if name in ("sgd", "centred-gd") else OPTIMIZERS[name]()
     with pytest.raises(AttributeError):
         optimizer.damping = None
 

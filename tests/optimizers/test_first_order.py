@@ -248,6 +248,12 @@ def test_by_name():
         "krylov-subspace-descent": "KrylovSubspaceDescent",
         "natural-gradient": "NaturalGradient",
         "tonga": "TONGA",
+        "centred-gd": "CentredGD",
+        "acp": "ACP",
+        "prong": "PRONG",
+        "kfac": "KFAC",
+        "ekfac": "EKFAC",
+        "diagonal-fisher": "DiagonalFisher",
     }
     with pytest.raises(ValueError, match="unknown optimizer 'adm'; did you mean 'adam'"):
         by_name("adm")

@@ -137,6 +137,12 @@ def test_first_interrupt_ends_in_order():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_the_clock_may_be_another():
+    ticks = iter(range(1000))
+    history = run(clock=lambda: next(ticks), time_limit=7, updates=None)  # a step begins and ends with a tick
+    assert (history.seconds, history.update, history.stopped) == (7, 7, "time limit")
+
+
 def test_second_interrupt_is_as_ever():
     def press(history):
         os.kill(os.getpid(), signal.SIGINT)
