@@ -14,6 +14,8 @@ from minigrad.curvature import (
     kronecker_factors,
     scores,
 )
+from minigrad.linalg import Kronecker, Matrix, factored_damping
+from minigrad.linalg.kronecker import shifted
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import Layout, mlp
 from tests.curvature.cases import CASES, N, cut_into_two_slices, each_case, on_device, problem
@@ -177,6 +179,29 @@ def test_george_equation_3_3_2_a_block_is_the_mean_of_kronecker_products(net, lo
     expected = brute_force(kind, net, loss, theta, x, t)
     for block, (_, _, true) in zip(block_diagonal(G, net.layout).blocks, expected, strict=True):
         close(block.dense(), true, rtol=1e-10)
+
+
+def test_george_3_5_1_the_jacobian_is_the_outputs_in_the_pre_activation():
+    """S = E[J_a' D J_a] with J_a = dy/da, where da/dy is printed. For a sigmoid, D = 1 / (y (1 - y)): S = y (1 - y)."""
+    net, loss = mlp([3, 2]), Bernoulli()
+    theta, x, t = problem(net, loss, n=5)
+    y = 1 / (1 + np.exp(-forward(net, theta, x)))
+    S = np.diag(host(made("exact", net, loss, theta, x, t)[0].S))
+    close(S, (y * (1 - y)).mean(axis=0))
+    assert ((1 / (y * (1 - y)) ** 3).mean(axis=0) > 60 * S).all()
+
+
+def test_george_3_5_1_a_factor_may_be_singular():
+    """Softmax does not see what is added to all its inputs: S of the last layer has no inverse without damping."""
+    net, loss = CASES["Categorical"]
+    last = made("exact", net, loss, *problem(net, loss, n=20))[-1]
+    close(last.S @ dev(np.ones(4)), np.zeros(4), atol=1e-15)
+    with pytest.raises(ArithmeticError, match="is not positive definite"):
+        Kronecker(Matrix(last.A), Matrix(last.S)).inverse()
+    lam_A, lam_S = factored_damping(last.A, last.S, 1e-3)
+    inverse = Kronecker(shifted(last.A, lam_A), shifted(last.S, lam_S)).inverse()
+    exact = last.block.eigen().damped_inverse(1e-3)
+    assert np.linalg.norm(host(inverse.dense() - exact.dense())) > 0.1 * np.linalg.norm(host(exact.dense()))
 
 
 # --- where A kron S is the block itself -------------------------------------------------------------------
