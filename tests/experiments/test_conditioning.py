@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minigrad.curvature import fisher
 from minigrad.experiments import Options
 from minigrad.experiments import conditioning as experiment
 from minigrad.nets import from_whitened
@@ -52,6 +53,7 @@ def test_each_methods_coordinates(task):
     found = experiment.matrices(task, objective, "PRONG", point, state, theta)
     assert list(found) == ["PRONG", "PRONG, in theta", "K-FAC"]
     close(found["PRONG, in theta"], F, rtol=1e-10)
+    close(F, fisher(objective, theta, task.probe).dense(), rtol=1e-10)
     close(found["PRONG"], B.T @ F @ B, rtol=1e-9)
     root = host(experiment.kfac_root(task, objective, theta))
     close(found["K-FAC"], root @ F @ root, rtol=1e-9)
