@@ -253,8 +253,8 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `Kronecker`, `Eigenbasis`, `homogeneous_inverse` | George 3.3.1-3.3.3 | | `linalg.kronecker` | 60 | |
 # | exact and factored damping: `factored_damping` | Martens & Grosse 2015, 6.3 | | `linalg.kronecker` | 60 | |
 # | a layer's factors: `kronecker_factors` | George 3.3, 3.5.1 | 3.3.1, 3.3.2 | `curvature.factors` | 60 | |
-# | `KFAC` | Martens & Grosse 2015; George 3.5.1 | | `optimizers.kfac` | 60 | |
-# | `EKFAC`; without eigenvectors, `DiagonalFisher` | George et al. 2018 | | `optimizers.kfac` | 60 | |
+# | `KFAC` | Martens & Grosse 2015; George 3.5.1 | 3.3.2 | `optimizers.kfac` | 60 | `deep-autoencoder` |
+# | `EKFAC`; without eigenvectors, `DiagonalFisher` | George et al. 2018 | | `optimizers.kfac` | 60 | `deep-autoencoder` |
 # | `Newton`, damped | P&B 4.2, 8.4 | | `optimizers.newton` | 40 | `one-unit-autoencoder` |
 # | `NaturalGradient` | P&B alg. 1 | 1, 5, 8 | `optimizers.natural_gradient` | 40 | `deep-autoencoder` |
 # | `ConjugateGradient`, `Minres`, `MinresQLP`, `SampleSpace` | P&B 8.3 | | `optimizers.solvers` | 50 | |
@@ -266,8 +266,6 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `CentredGD`: centred gradient descent | George alg. 2 | 3.3.3 | `optimizers.centred` | 65 | `centering` |
 # | `ACP`, alpha by `SquaredGradient` | George alg. 3, 3.4.2 | 3.3.3, 3.3.4 | `optimizers.acp` | 65 | |
 # | RMSProp as a diagonal Gauss-Newton | George 3.6.1 | | `curvature.samples` | 65 | |
-# | `KFAC` | Martens & Grosse 2015; George 3.5.1 | 3.3.2 | `optimizers.kfac` | 60 | `deep-autoencoder` |
-# | `EKFAC`, `DiagonalFisher` | George et al. 2018; George 3.6.1 | | `optimizers.kfac` | 60 | `deep-autoencoder` |
 # | `PRONG`, PRONG+ | Desjardins et al. alg. 1 | 8-10 | `optimizers.prong` | 70 | `prong-sensitivity` |
 # | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
 # | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
