@@ -33,8 +33,8 @@ from ..nets import MeanOnly, autoencoder
 from ..objective import Objective
 from ..optimizers import SGD, CentredGD
 from ..training import Diverged, fit, records
-from .deep_autoencoder import images, now_and_then, reconstruction_error, seeds_together
-from .parts import drawn, run_parts
+from .deep_autoencoder import images, now_and_then, reconstruction_error
+from .parts import drawn, run_parts, seeds_together
 
 NAME = "centering"
 DESCRIPTION = "SGD, centred gradient descent and mean-only batch normalization train an autoencoder"

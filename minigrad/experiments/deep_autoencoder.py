@@ -1,4 +1,4 @@
-"""The deep autoencoder on MNIST: momentum, Adam and natural gradient, for equal training time (George, section 2.5).
+"""The deep autoencoder on MNIST: the thesis' benchmark, which it left open (George, sections 2.5, 3.4.3).
 
 The net is 784-1000-500-250-30 and back, deep and narrow in the middle: the classic test of whether a method can train
 through many layers. Layers are sigmoid but for the code, which is linear (as in Hinton & Salakhutdinov 2006 and Martens
@@ -8,12 +8,18 @@ error shown is the thesis' squared error of the image, ||sigmoid(r) - x||^2.
 From Glorot's own variance, or with a sigmoid code, signals are so faint in the middle that methods stay long where the
 net reproduces nothing but the mean image, at an error of 51. So weights start sparse (Martens 2010, section 5) or with
 a larger variance alpha / (n_in + n_out); a sigmoid's slope of 1/4 makes alpha = 2 into 32. Which of these, the batch
-size, and learning rate or damping are each method's own, found by equally many random trials
+size, and a method's own parameters are found by equally many random trials of equal time for each method
 (`tune_deep_autoencoder.py`; its record lies beside this file). One choice was not equal: that the code is linear was
 settled by some ten runs of natural gradient, more than the others had, which were judged on 1,000 of the test images.
+
+Five methods train for the usual form, one after the other on all cores. The full form has all of
+`deep_autoencoder_methods.py`, each run on one core; a second is then one of the processor, so that runs beside each
+other can be compared.
 """
 
-import shutil
+import functools
+import itertools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,111 +28,132 @@ import numpy as np
 from .. import backend
 from .. import plot as look
 from ..data import mnist
-from ..losses import Bernoulli
-from ..nets import Glorot, Sparse, autoencoder
-from ..objective import Objective
-from ..optimizers import SGD, Adam, ConjugateGradient, LevenbergMarquardt, NaturalGradient
+from ..optimizers.phases import stopwatch
 from ..training import Diverged, fit, records
-from .parts import drawn, earlier
+from .deep_autoencoder_methods import METHODS, objective
+from .deep_autoencoder_report import plot_report
+from .parts import curves_of, drawn, earlier, run_jobs, seeds_together
 
 NAME = "deep-autoencoder"
-DESCRIPTION = "momentum, Adam and natural gradient train a deep autoencoder on MNIST for equal time"
-PAPER = "George, section 2.5"
+DESCRIPTION = "sixteen methods train a deep autoencoder on MNIST for equal time"
+PAPER = "George, section 2.5, figure 3.2; Desjardins et al., figure 3c-d"
 
-METHODS = ("momentum", "Adam", "natural gradient")
+OF_THE_DEMO = ("momentum", "Adam", "natural gradient", "K-FAC", "PRONG")
 TUNED = Path(__file__).with_name("deep_autoencoder_tuned.json")
 PICTURES = 12
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Seconds of training for each method and seed, images of each set (None: all), seeds."""
+    """Seconds of training for each method and seed, images of each set to train on and to measure errors on (None:
+    all), seeds, methods; cores: runs at once, one core each, or None for one by one on all cores."""
 
     seconds: float
     images: int | None
+    measured: int | None
     seeds: int
+    methods: tuple
+    cores: int | None = None
 
 
-SCALES = {"quick": Scale(0.7, 500, 1), "usual": Scale(40.0, None, 1), "full": Scale(1200.0, None, 3)}
+SCALES = {
+    "quick": Scale(0.25, 500, None, 1, tuple(METHODS)),
+    "usual": Scale(25.0, None, None, 1, OF_THE_DEMO),
+    "full": Scale(180.0, None, 5000, 3, tuple(METHODS), cores=2),
+}
 
 
 def run(options):
-    """Train every method with every seed; returns the record: complete, or as far as it went when Ctrl-C ended it."""
+    """Train every method with every seed; returns the record: complete, or as far as it went when Ctrl-C ended it.
+
+    No run is long: one that was interrupted begins anew when the experiment is resumed.
+    """
     scale, path = SCALES[options.scale], options.out / "record.json"
+    seeds, parameters = list(range(options.seeds or scale.seeds)), tuned(scale.methods)
     train, test, source = images(scale.images)
-    seeds = list(range(options.seeds or scale.seeds))
-    parameters = tuned()
     settings = {
         "scale": options.scale,
         "seconds": scale.seconds,
-        "data": f"{len(train)} training and {len(test)} test images of {source}",
-        "objective": repr(objective()),
+        "cores": scale.cores,
+        "data": f"{len(train)} training images of {source}",
+        "measured": measured(scale, test),
+        "objectives": {name: repr(objective(name)) for name in scale.methods},
         "parameters": parameters,
     }
-    before = earlier(path, NAME, settings, seeds) if options.resume else None
-    if before and before["results"]["complete"]:
-        return before
-    record = records.new(NAME, settings=settings, seeds=seeds, dtype=train.dtype)
-    results = {"complete": False, "curves": {}, "diverged": {}, "pictures": {"digits": picture(test[:PICTURES])}}
-    record["results"] = results
+    record = earlier(path, NAME, settings, seeds) if options.resume else None
+    if record is None:
+        record = records.new(NAME, settings=settings, seeds=seeds, dtype=train.dtype)
+        pictures = {"digits": picture(test[:PICTURES])}
+        record["results"] = {"complete": False, "runs": {name: {} for name in scale.methods}, "pictures": pictures}
+    results, runs = record["results"], record["results"]["runs"]
 
-    for name, seed in [(name, seed) for name in METHODS for seed in seeds]:
-        history = train_one(name, parameters[name], train, test, scale.seconds, seed, options)
-        results["curves"].setdefault(name, []).append(history.curves)
-        if history.stopped == "diverged":
-            results["diverged"][name] = f"seed {seed}, update {history.update}"
-        if seed == 0:
-            results["pictures"][name] = picture(objective().predict(history.theta, backend.asarray(test[:PICTURES])))
-        results["complete"] = not history.interrupted and (name, seed) == (METHODS[-1], seeds[-1])
+    jobs = [(name, seed) for name, seed in itertools.product(scale.methods, seeds) if str(seed) not in runs[name]]
+    for (name, seed), found in run_jobs(functools.partial(outcome, scale, parameters), jobs, options, scale.cores):
+        if found is None:
+            continue  # interrupted
+        runs[name][str(seed)], seen = found
+        if (name, seed) in itertools.product(OF_THE_DEMO, seeds[:1]):
+            results["pictures"][name] = seen
+        results["complete"] = all(len(done) == len(seeds) for done in runs.values())
         records.save(record, path)
-        if history.interrupted:
-            return record
-    shutil.rmtree(options.out / "checkpoints")  # the record is whole: nothing is left to resume
     return record
 
 
-def train_one(name, parameters, train, test, seconds, seed, options):
-    """The History of one method and seed, with "test_error" among its curves; of a diverged run what there was."""
-    the, inputs = objective(parameters["init"]), backend.asarray(test)
+def outcome(scale, parameters, options, job):
+    """What the record keeps of a method and seed, and a few test images as it reproduces them; None if interrupted."""
+    name, seed = job
+    train, test, _ = images(scale.images)
+    count = measured(scale, test)
+    clock = time.perf_counter if scale.cores is None else time.process_time
+    with stopwatch(clock) as phases:
+        history = train_one(
+            name, parameters[name], train, (train[:count], test[:count]), scale.seconds, seed, options, clock
+        )
+    if history.interrupted:
+        return None
+    columns = ("update", "seconds", "train_error", "test_error")
+    curves = {column: [float(f"{number:.5g}") for number in history.curves[column]] for column in columns}
+    kept = {"updates": history.update, "seconds": history.seconds, "phases": phases, "curves": curves}
+    if history.stopped == "diverged":
+        kept["diverged"] = history.update
+    the = objective(name).settled(history.theta, backend.asarray(train[:count]))
+    return kept, picture(the.predict(history.theta, backend.asarray(test[:PICTURES])))
+
+
+def train_one(name, parameters, train, measured, seconds, seed, options, clock, evaluate_every=None):
+    """The History of one method and seed; of a diverged run what there was.
+
+    measured: images whose reconstruction errors are the curves "train_error" and "test_error", evaluated now and then
+    or as `evaluate_every` says.
+    """
+    the, (seen, unseen) = objective(name, parameters["init"]), map(backend.asarray, measured)
+    if "samples" in parameters:
+        parameters = parameters | {"samples": min(parameters["samples"], len(train))}
+    error = lambda theta, x: reconstruction_error(the.settled(theta, seen), theta, x)
     try:
         return fit(
             the,
-            optimizer(name, parameters),
+            METHODS[name].make(parameters),
             (train, train),
             batch_size=min(parameters["batch_size"], len(train) // 5),
             time_limit=seconds,
+            clock=clock,
             seed=seed,
-            metrics={"test_error": lambda theta: reconstruction_error(the, theta, inputs)},
-            evaluate_every=now_and_then,
-            checkpoint=options.out / "checkpoints" / f"{name.replace(' ', '-')}-{seed}.npz",
-            resume=options.resume,
+            metrics={"train_error": lambda theta: error(theta, seen), "test_error": lambda theta: error(theta, unseen)},
+            evaluate_every=evaluate_every or now_and_then,
             progress=f"{name:16} seed {seed}" if options.progress else False,
         )
     except Diverged as failure:
         return failure.history
 
 
-INITIAL = {"sparse": Sparse(connections=15), "Glorot 16": Glorot(alpha=16.0), "Glorot 32": Glorot(alpha=32.0)}
-
-
-def objective(initial="sparse"):
-    """The papers' deep autoencoder under the Bernoulli loss."""
-    return Objective(autoencoder(code="linear", init=INITIAL[initial]), Bernoulli())
-
-
-def optimizer(name, parameters):
-    """A method's optimizer with the given parameters (its batch size, which is the loop's, among them)."""
-    if name == "momentum":
-        return SGD(parameters["lr"], momentum=parameters["momentum"])
-    if name == "Adam":
-        return Adam(parameters["lr"])
-    solver = ConjugateGradient(maxiter=parameters["iterations"])
-    return NaturalGradient(damping=LevenbergMarquardt(lam=parameters["damping"]), solver=solver)
-
-
-def tuned():
-    """{method: its parameters}, the winners of the tuning record."""
-    return records.load(TUNED)["results"]["best"]
+def tuned(methods):
+    """{method: its parameters}, the winners of the tuning record. ValueError naming a method that it lacks."""
+    best = records.load(TUNED)["results"]["best"]
+    for name in methods:
+        if name not in best:
+            raise ValueError(f"{TUNED} has no parameters of {name}: run tune-deep-autoencoder")
+    return {name: best[name] for name in methods}
 
 
 def reconstruction_error(the, theta, x):
@@ -139,10 +166,11 @@ RARE = {round(1.35**k) for k in range(60)}
 
 
 def now_and_then(update):
-    """Evaluate at updates 1, 2, 3, 4, 6, 8, ..., evenly on a logarithmic scale, and at every 250th."""
-    return update in RARE or update % 250 == 0
+    """Evaluate at updates 1, 2, 3, 4, 6, 8, ..., evenly on a logarithmic scale, and at every 500th."""
+    return update in RARE or update % 500 == 0
 
 
+@functools.cache
 def images(count):
     """(training images (N, 784), test images, what they are of); count: so many of each at most."""
     (train, _), (test, _) = mnist()
@@ -150,23 +178,33 @@ def images(count):
     return train[:count], test[:count], source
 
 
+def measured(scale, test):
+    """On how many images of each set errors are measured."""
+    return len(test) if scale.measured is None else min(scale.measured, len(test))
+
+
 def picture(x):
     """Images in [0, 1] as whole numbers 0..255, for the record."""
     return np.rint(255 * backend.to_host(x)).astype(int)
 
 
-# --- the figure ------------------------------------------------------------------------------------------
+# --- the demo's figure -----------------------------------------------------------------------------------
 
 
 def plot(record, folder):
-    """One figure: test error against updates and against seconds, and digits with their reconstructions."""
+    """Of the demo one figure: test error against updates and seconds, and digits as each method reproduces them.
+
+    Of the full form those of `deep_autoencoder_report.py`.
+    """
+    if record["settings"]["scale"] == "full":
+        return plot_report(record, records.load(TUNED), folder)
     results = record["results"]
-    methods = [name for name in METHODS if name in results["curves"]]
-    fig, axes = look.mosaic([["update", "seconds"], ["digits", "digits"]], height=5.0, height_ratios=[3, 2.0])
+    methods = [name for name in OF_THE_DEMO if results["runs"].get(name)]
+    fig, axes = look.mosaic([["update", "seconds"], ["digits", "digits"]], height=5.6, height_ratios=[3, 2.6])
     for axis, label in (("update", "updates"), ("seconds", "seconds of training")):
         ax = axes[axis]
         for name in methods:
-            x, errors = seeds_together(results["curves"][name], axis)
+            x, errors = seeds_together(curves_of(results["runs"][name]), axis)
             look.curves(ax, {name: (x[1:], errors[:, 1:])})  # the start is the same for all
         ax.set(yscale="log", xlabel=label, xscale="log" if axis == "update" else "linear")
         for side in (ax.xaxis, ax.yaxis):
@@ -182,42 +220,44 @@ def plot(record, folder):
     return [path]
 
 
-def seeds_together(runs, axis):
-    """(x, errors (seeds, points)): all seeds at the first one's evaluations, as far as every seed came."""
-    columns = [(records.numbers(run[axis]), records.numbers(run["test_error"])) for run in runs]
-    grid = columns[0][0]
-    grid = grid[grid <= min(x[-1] for x, _ in columns)]
-    return grid, np.array([np.interp(grid, x, error) for x, error in columns])
-
-
 def caption(record):
     """One sentence: what is shown, and which method is ahead by updates and by seconds, read off the record."""
     settings, results, seeds = record["settings"], record["results"], record["seeds"]
     text = (
-        "Squared reconstruction error of an image (sum over 784 pixels, mean over the test images) of the "
-        f"784-1000-500-250-30 autoencoder, trained on cross-entropy with {settings['data']}, {drawn(seeds)}"
+        f"Squared reconstruction error of an image (sum over 784 pixels, mean over {settings['measured']:,} test "
+        f"images) of the 784-1000-500-250-30 autoencoder, trained on cross-entropy with {settings['data']}, "
+        f"{drawn(seeds)}"
     )
-    curves = {axis: {} for axis in ("update", "seconds")}
-    for axis, name in [(axis, name) for axis in curves for name in results["curves"]]:
-        x, errors = seeds_together(results["curves"][name], axis)
-        curves[axis][name] = x, np.median(errors, axis=0)
-    if len(curves["update"]) < len(METHODS):
+    if not results["complete"]:
         return text + ": unfinished."
+    curves = {axis: {} for axis in ("update", "seconds")}
+    for axis, (name, runs) in itertools.product(curves, results["runs"].items()):
+        x, errors = seeds_together(curves_of(runs), axis)
+        curves[axis][name] = x, np.median(errors, axis=0)
     text += f": after {ahead(curves['update'], 'updates')}; after {ahead(curves['seconds'], 's of training')}"
-    return text + "".join(f"; {name} diverged ({when})" for name, when in results["diverged"].items()) + "."
+    return text + "".join(f"; {name} diverged ({when})" for name, when in diverged(results["runs"]).items()) + "."
+
+
+def diverged(runs):
+    """{method: when} of the runs that diverged."""
+    return {
+        name: ", ".join(f"seed {seed}, update {run['diverged']}" for seed, run in each.items() if "diverged" in run)
+        for name, each in runs.items()
+        if any("diverged" in run for run in each.values())
+    }
 
 
 def ahead(curves, unit):
     """Which of {method: (x, error)} is best at the last x that all have reached."""
     where = min(x[-1] for x, _ in curves.values())
     (least, first), *others = sorted((float(np.interp(where, x, error)), name) for name, (x, error) in curves.items())
-    rest = " and ".join(f"{error:.3g} for {name}" for error, name in others)
+    rest = ", ".join(f"{error:.3g} for {name}" for error, name in others)
     return f"{where:.0f} {unit} {first} is ahead, with {least:.3g} against {rest}"
 
 
 def stated(record, name):
     """The parameters of a method in a few words."""
-    words = {"batch_size": "batch", "lr": "lr", "momentum": "mu", "damping": "lam", "iterations": "CG"}
+    words = {"batch_size": "batch", "lr": "lr", "momentum": "mu", "damping": "lam", "iterations": "CG", "interval": "T"}
     parameters = record["settings"]["parameters"][name]
     numbers = ", ".join(f"{word} {parameters[key]:.3g}" for key, word in words.items() if key in parameters)
     return f"{parameters['init']}, {numbers}"

@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import math
 import multiprocessing
+import operator
 import os
 import shutil
 import signal
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -47,12 +49,13 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
     return record
 
 
-def run_trials(name, options, settings, dtype, count, methods, draw, train):
+def run_trials(name, options, settings, dtype, count, methods, draw, train, cores=None):
     """The record of a search: `count` trials of each method, the methods in turns; after Ctrl-C as far as it went.
 
     draw(method, number): the parameters of a trial. train(method, number, parameters, options): its History, with
     "test_error" among the curves; options.out is a folder of the trial's own. A trial that diverged has error NaN.
-    Results: {"trials": {method: [parameters with "error" and "updates"]}, "best": {method: parameters}}.
+    cores: so many trials at once, each on one core (train is then a module's function); None: one by one, on all.
+    Results: {"trials": {method: [parameters with "number", "error", "updates"]}, "best": {method: parameters}}.
     """
     path = options.out / "record.json"
     record = earlier(path, name, settings, [0]) if options.resume else None
@@ -60,21 +63,46 @@ def run_trials(name, options, settings, dtype, count, methods, draw, train):
         record = records.new(name, settings=settings, seeds=[0], dtype=dtype)
         record["results"] = {"complete": False, "trials": {method: [] for method in methods}, "best": {}}
     trials = record["results"]["trials"]
+    done = {(trial["number"], method) for method in methods for trial in trials[method]}
+    jobs = [job for job in itertools.product(range(count), methods) if job not in done]
 
-    for number, method in itertools.product(range(count), methods):
-        if number < len(trials[method]):
-            continue  # done before the interruption
-        parameters, part = draw(method, number), replace(options, out=options.out / f"trial-{number}")
-        history = train(method, number, parameters, part)
-        if history.interrupted:
-            break
-        error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]
-        trials[method].append(parameters | {"error": error, "updates": history.update})
+    for (number, method), outcome in run_jobs(partial(_trial, train, draw), jobs, options, cores):
+        if outcome is None:
+            continue  # interrupted
+        trials[method].append({"number": number} | outcome)
+        trials[method].sort(key=operator.itemgetter("number"))
         record["results"]["best"] = {method: best(done) for method, done in trials.items() if done}
-        record["results"]["complete"] = (number, method) == (count - 1, list(methods)[-1])
+        record["results"]["complete"] = sum(map(len, trials.values())) == count * len(trials)
         records.save(record, path)
-        shutil.rmtree(part.out)
     return record
+
+
+def _trial(train, draw, options, job):
+    """Parameters, error and updates of one trial; None if it was interrupted."""
+    number, method = job
+    parameters, part = draw(method, number), replace(options, out=options.out / f"trial-{number}-{method}")
+    history = train(method, number, parameters, part)
+    if history.interrupted:
+        return None
+    shutil.rmtree(part.out, ignore_errors=True)  # its checkpoints, if it wrote any
+    error = math.nan if history.stopped == "diverged" else history.curves["test_error"][-1]
+    return parameters | {"error": error, "updates": history.update}
+
+
+def run_jobs(work, jobs, options, cores):
+    """Yield (job, work(options, job)) for jobs on `cores`, or with None one by one in this process.
+
+    work returns None when Ctrl-C ended it: the last that is yielded.
+    """
+    if cores is not None:
+        quiet = replace(options, progress=False)  # one bar for all of them
+        yield from on_cores(partial(work, quiet), jobs, cores, "all runs" if options.progress else None)
+        return
+    for job in jobs:
+        outcome = work(options, job)
+        yield job, outcome
+        if outcome is None:
+            return
 
 
 def on_cores(work, jobs, cores, label=None):
@@ -118,10 +146,20 @@ def _environment(changes):
 
 
 def best(trials):
-    """The parameters of the trial with the smallest error, without the error; of the first if all diverged."""
+    """The parameters of the trial with the smallest error, and nothing else; of the first if all diverged."""
     error = records.numbers([trial["error"] for trial in trials])
     winner = trials[int(np.argmin(np.where(np.isnan(error), np.inf, error)))]
-    return {parameter: value for parameter, value in winner.items() if parameter not in ("error", "updates")}
+    return {parameter: value for parameter, value in winner.items() if parameter not in ("number", "error", "updates")}
+
+
+def log_uniform(low, high):
+    """A rule that draws evenly on a logarithmic scale, to two digits."""
+    return lambda rng: float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.1e}")
+
+
+def choice(*values):
+    """A rule that draws one of the values."""
+    return lambda rng: values[rng.integers(len(values))]
 
 
 def earlier(path, name, settings, seeds):
@@ -135,6 +173,19 @@ def earlier(path, name, settings, seeds):
             found = f"{part} is {theirs.get(part)!r} there, {ours[part]!r} here"
             raise ValueError(f"{path} is of another run: {found}; leave out --resume, or give another --out")
     return record
+
+
+def curves_of(runs):
+    """The curves of {seed: run}, a list."""
+    return [run["curves"] for run in runs.values()]
+
+
+def seeds_together(curves, axis, column="test_error"):
+    """(x, errors (seeds, points)): all seeds' curves at the first one's evaluations, as far as every seed came."""
+    columns = [(records.numbers(each[axis]), records.numbers(each[column])) for each in curves]
+    grid = columns[0][0]
+    grid = grid[grid <= min(x[-1] for x, _ in columns)]
+    return grid, np.array([np.interp(grid, x, error) for x, error in columns])
 
 
 def drawn(seeds):

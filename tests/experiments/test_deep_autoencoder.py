@@ -1,6 +1,7 @@
-"""The demo: quick runs on random images, its record, its resume, and a caption that says what the numbers say."""
+"""The benchmark: quick runs on random images, its record, its resume, and captions that say what the numbers say."""
 
 import dataclasses
+import itertools
 import os
 import signal
 
@@ -10,7 +11,9 @@ import pytest
 from minigrad import backend
 from minigrad.experiments import Options, parts
 from minigrad.experiments import deep_autoencoder as demo
+from minigrad.experiments import deep_autoencoder_report as report
 from minigrad.experiments import tune_deep_autoencoder as tuning
+from minigrad.experiments.deep_autoencoder_methods import METHODS, objective
 from minigrad.losses import Bernoulli
 from minigrad.nets import autoencoder
 from minigrad.objective import Objective
@@ -25,9 +28,18 @@ def small(monkeypatch):
     rng = np.random.default_rng(0)
     x = rng.random((60, 784), dtype="float32")
     monkeypatch.setattr(demo, "mnist", lambda: ((x, np.zeros(60)), (x[:20], np.zeros(20))))
-    monkeypatch.setattr(demo, "objective", lambda initial="sparse": Objective(autoencoder((784, 6, 3)), Bernoulli()))
-    monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.02, None, 1))
-    monkeypatch.setitem(tuning.TRIALS, "quick", (2, 0.01))
+    for module in (demo, tuning):
+        monkeypatch.setattr(module, "objective", small_objective)
+        module.images.cache_clear()
+    monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.02, None, None, 1, demo.OF_THE_DEMO))
+    monkeypatch.setitem(tuning.SCALES, "quick", tuning.Scale(2, 0.01, None, demo.OF_THE_DEMO))
+    yield
+    for module in (demo, tuning):
+        module.images.cache_clear()
+
+
+def small_objective(name, initial="sparse"):
+    return Objective(autoencoder((784, 6, 3), normalization=METHODS[name].normalization), Bernoulli())
 
 
 def options(folder, **changes):
@@ -38,39 +50,58 @@ def test_run_and_plot(tmp_path):
     record = demo.run(options(tmp_path, seeds=2))
     assert record["results"]["complete"] and record["seeds"] == [0, 1]
     loaded = records.load(tmp_path / "record.json", demo.NAME)
-    assert all(len(loaded["results"]["curves"][name]) == 2 for name in demo.METHODS)
+    assert {name: list(runs) for name, runs in loaded["results"]["runs"].items()} == {
+        name: ["0", "1"] for name in demo.OF_THE_DEMO
+    }
     assert np.shape(loaded["results"]["pictures"]["Adam"]) == (demo.PICTURES, 784)
     assert "excerpt of MNIST with 80 images" in loaded["settings"]["data"]
     assert "median and range of 2 seeds" in demo.caption(loaded)
     (path,) = demo.plot(loaded, tmp_path)
     assert path.stat().st_size > 10_000
-    assert not (tmp_path / "checkpoints").exists()
     assert demo.run(options(tmp_path, seeds=2, resume=True))["results"] == loaded["results"]  # nothing is repeated
 
 
-def interrupt_at(monkeypatch, call):
-    """Press Ctrl-C in the call-th evaluation of the reconstruction error."""
-    calls, measure = [], demo.reconstruction_error
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_trains(name, monkeypatch, tmp_path):
+    """For a moment, from the first parameters of its search; the error is that of the net as it is used afterwards."""
+    scale = tuning.Scale(1, 0.05, None, (name,))
+    history = tuning.trial(scale, name, 0, tuning.draw(name, 0), options(tmp_path))
+    assert history.update >= 1 and np.isfinite(history.curves["test_error"]).all()
+    train, held_out, _ = tuning.images(None)
+    the = small_objective(name).settled(history.theta, dev(train[: len(held_out)]))
+    y = backend.to_host(the.predict(history.theta, dev(held_out)))
+    close(history.curves["test_error"][-1], np.mean([np.sum((a - b) ** 2) for a, b in zip(y, held_out)]), 1e-5)
+
+
+def interrupt_in(monkeypatch, method):
+    """Press Ctrl-C in the first evaluation of the first run of this method."""
+    running, measure, train = [], demo.reconstruction_error, demo.train_one
+
+    def named(name, *args, **options):
+        running.append(name)
+        return train(name, *args, **options)
 
     def pressed(*args):
-        calls.append(0)
-        if len(calls) == call:
+        if running[-1] == method and running.count(method) == 1 and "pressed" not in running:
+            running.insert(0, "pressed")
             os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)
 
+    monkeypatch.setattr(demo, "train_one", named)
     monkeypatch.setattr(demo, "reconstruction_error", pressed)
 
 
 def test_interrupted_then_resumed(tmp_path, monkeypatch):
-    interrupt_at(monkeypatch, 5)
+    interrupt_in(monkeypatch, "natural gradient")
     record = demo.run(options(tmp_path))
+    assert {name: len(runs) for name, runs in record["results"]["runs"].items()} == {
+        "momentum": 1, "Adam": 1, "natural gradient": 0, "K-FAC": 0, "PRONG": 0
+    }  # fmt: skip
     assert not record["results"]["complete"] and demo.caption(record).endswith("unfinished.")
     demo.plot(record, tmp_path)
-    first = record["results"]["curves"]["momentum"][0]
-    assert list((tmp_path / "checkpoints").iterdir())
+    first = records.load(tmp_path / "record.json")["results"]["runs"]["momentum"]
     record = demo.run(options(tmp_path, resume=True))
-    assert record["results"]["complete"]
-    assert record["results"]["curves"]["momentum"][0]["test_error"][: len(first["update"])] == first["test_error"]
+    assert record["results"]["complete"] and record["results"]["runs"]["momentum"] == first
 
 
 def test_resume_refuses_a_record_of_other_settings(tmp_path):
@@ -80,26 +111,30 @@ def test_resume_refuses_a_record_of_other_settings(tmp_path):
 
 
 def test_divergence_is_in_the_record_and_the_caption(tmp_path, monkeypatch):
-    monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.2, None, 1))
-    parameters = demo.tuned() | {"momentum": {"lr": 1e37, "momentum": 0.9, "batch_size": 10, "init": "sparse"}}
-    monkeypatch.setattr(demo, "tuned", lambda: parameters)
+    monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.2, None, None, 1, demo.OF_THE_DEMO))
+    parameters = demo.tuned(demo.OF_THE_DEMO)
+    parameters["momentum"] = {"lr": 1e37, "momentum": 0.9, "batch_size": 10, "init": "sparse"}
+    monkeypatch.setattr(demo, "tuned", lambda methods: parameters)
     record = demo.run(options(tmp_path))
     assert "momentum diverged (seed 0, update" in demo.caption(record)
     demo.plot(records.load(tmp_path / "record.json"), tmp_path)
 
 
-def example(ahead_by_updates, ahead_by_seconds):
+def example(ahead_by_updates, ahead_by_seconds, methods=demo.OF_THE_DEMO, seeds=(0,), scale="usual"):
     """A record in which these methods are ahead."""
-    curves = {}
-    for name in demo.METHODS:
+    runs = {}
+    for name in methods:
         early = 10.0 if name == ahead_by_updates else 50.0
         late = 1.0 if name == ahead_by_seconds else 5.0
         few = name == ahead_by_updates != ahead_by_seconds
         columns = {"update": [0, 4] if few else [0, 4, 400], "seconds": [0, 20.0] if few else [0, 0.1, 20.0]}
-        curves[name] = [columns | {"test_error": [200.0, early] if few else [200.0, early, late]}]
-    parameters = {name: {"batch_size": 10, "lr": 0.1, "init": "sparse"} for name in demo.METHODS}
-    return {"settings": {"data": "some images", "parameters": parameters}, "seeds": [0],
-            "results": {"curves": curves, "diverged": {}}}  # fmt: skip
+        errors = [200.0, early] if few else [200.0, early, late]
+        columns |= {"train_error": errors, "test_error": [2 * e for e in errors]}
+        run = {"updates": columns["update"][-1], "seconds": 20.0, "phases": {"gradient": 2.0}, "curves": columns}
+        runs[name] = {str(seed): run for seed in seeds}
+    parameters = {name: {"batch_size": 10, "lr": 0.1, "init": "sparse"} for name in methods}
+    settings = {"data": "some images", "measured": 100, "parameters": parameters, "seconds": 20.0, "scale": scale}
+    return {"settings": settings, "seeds": list(seeds), "results": {"complete": True, "runs": runs}}
 
 
 @pytest.mark.parametrize("by_updates", ["natural gradient", "momentum"])
@@ -107,41 +142,96 @@ def example(ahead_by_updates, ahead_by_seconds):
 def test_caption_names_whoever_is_ahead(by_updates, by_seconds):
     text = demo.caption(example(by_updates, by_seconds))
     if by_updates != by_seconds:
-        assert f"after 4 updates {by_updates} is ahead, with 10 against 50 for" in text
-    assert f"after 20 s of training {by_seconds} is ahead, with 1 against 5 for" in text
+        assert f"after 4 updates {by_updates} is ahead, with 20 against 100 for" in text
+    assert f"after 20 s of training {by_seconds} is ahead, with 2 against 10 for" in text
     assert text.count(".") == 1
 
 
 def test_reconstruction_error_is_the_sum_over_pixels():
-    the = demo.objective()
+    the = demo.objective("Adam")
     theta = the.net.init(np.random.default_rng(0))
     x = np.random.default_rng(1).random((7, 784), dtype="float32")
     y = backend.to_host(the.predict(theta, dev(x)))
     close(demo.reconstruction_error(the, theta, dev(x)), np.mean([np.sum((a - b) ** 2) for a, b in zip(y, x)]), 1e-5)
 
 
-def test_tuned_parameters_are_of_every_method():
-    best = demo.tuned()
-    assert set(best) == set(demo.METHODS)
-    assert all(demo.optimizer(name, parameters) and parameters["batch_size"] > 0 for name, parameters in best.items())
+# --- the tuning -------------------------------------------------------------------------------------------
+
+
+def test_tuned_parameters_are_those_of_the_search():
+    best = demo.tuned(demo.OF_THE_DEMO)
+    for name, parameters in best.items():
+        assert set(parameters) == set(METHODS[name].space) and METHODS[name].make(parameters)
+
+
+def test_a_method_that_was_not_tuned_is_named(monkeypatch):
+    record = records.load(demo.TUNED)
+    del record["results"]["best"]["Adam"]
+    monkeypatch.setattr(demo.records, "load", lambda path: record)
+    with pytest.raises(ValueError, match=r"has no parameters of Adam: run tune-deep-autoencoder"):
+        demo.tuned(["Adam"])
+
+
+def test_objectives_differ_in_nothing_but_weights_and_normalization():
+    nets = {objective(name, initial).net for name, initial in itertools.product(METHODS, ("sparse", "Glorot 16"))}
+    assert len({dataclasses.replace(net, initializer=None, normalization=None) for net in nets}) == 1
+    assert len(nets) == 2 * 3
 
 
 def test_tuning_is_fair_and_resumes(tmp_path, monkeypatch):
-    interrupt_at(monkeypatch, 5)
+    interrupt_in(monkeypatch, "K-FAC")
     record = tuning.run(options(tmp_path))
     assert not record["results"]["complete"]
     record = tuning.run(options(tmp_path, resume=True))
     assert record["results"]["complete"]
     for name, trials in record["results"]["trials"].items():
-        assert [{key: trial[key] for key in tuning.SPACES[name]} for trial in trials] == [
+        assert [{key: trial[key] for key in METHODS[name].space} for trial in trials] == [
             tuning.draw(name, 0), tuning.draw(name, 1)
         ]  # fmt: skip
-    assert set(record["results"]["best"]) == set(demo.METHODS)
+        assert [trial["number"] for trial in trials] == [0, 1]
+    assert set(record["results"]["best"]) == set(demo.OF_THE_DEMO)
     tuning.plot(record, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"record.json", "tune-deep-autoencoder.png"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"record.json", f"{tuning.NAME}.png"}
 
 
 def test_best_trial():
     trials = [{"lr": 1, "error": None, "updates": 3}, {"lr": 2, "error": 5.0, "updates": 3}, {"lr": 3, "error": 9.0}]
-    assert parts.best(trials) == {"lr": 2}
+    assert parts.best([trial | {"number": 0} for trial in trials]) == {"lr": 2}
     assert parts.best(trials[:1]) == {"lr": 1}
+
+
+# --- the report of a full run -----------------------------------------------------------------------------
+
+
+def test_families_hold_every_method_once():
+    assert sorted(name for names in report.FAMILIES.values() for name in names) == sorted(METHODS)
+
+
+def test_report_of_all_methods(tmp_path):
+    record = example("K-FAC", "PRONG", tuple(METHODS), (0, 1, 2), "full")
+    paths = demo.plot(record, tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".png", ".md"] and all(path.stat().st_size for path in paths)
+    text = report.best_of(record)
+    assert text.startswith("after 4 updates K-FAC (10) is ahead of") and "at the end PRONG (1) is ahead of" in text
+    lines = paths[2].read_text().splitlines()
+    assert len(lines) == 2 + len(METHODS)
+    assert lines[2].startswith("| PRONG | 1 (1 - 1) | 2 (2 - 2) | 400 | 50 | 5, 0, 0 |")
+
+
+def test_a_run_that_diverged_comes_last():
+    record = example("K-FAC", "PRONG", ("PRONG", "Adam"), (0, 1))
+    record["results"]["runs"]["PRONG"]["1"] = record["results"]["runs"]["PRONG"]["1"] | {"diverged": 3}
+    assert [row["method"] for row in report.table(record)] == ["Adam", "PRONG"]
+
+
+def test_split_is_what_phases_claim_and_the_rest():
+    runs = [{"updates": 10, "seconds": 3.0, "phases": {"gradient": 1.0, "inversion": 0.5}},
+            {"updates": 10, "seconds": 1.0, "phases": {"gradient": 1.0}}]  # fmt: skip
+    close([report.split(runs)[phase] for phase in ("gradient", "statistics", "inversion", "rest")], [100, 0, 25, 75])
+
+
+@pytest.mark.parametrize("errors", [[3.0, 1.0, 2.0, 7.0], [5.0, None, 1.0]])
+def test_best_of_k_is_the_mean_over_all_choices(errors):
+    full = [max(e for e in errors if e is not None) if e is None else e for e in errors]
+    expected = [np.mean([min(c) for c in itertools.combinations(full, k)]) for k in range(1, len(errors) + 1)]
+    close(report.best_of_k(errors), expected)

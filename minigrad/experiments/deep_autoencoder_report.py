@@ -1,0 +1,171 @@
+"""What the full form of deep-autoencoder shows: errors of all methods, where their time goes, what tuning is worth."""
+
+import math
+
+import numpy as np
+
+from .. import plot as look
+from ..training import records
+from .parts import curves_of, drawn, seeds_together
+
+FAMILIES = {
+    "first order": ("momentum", "Nesterov", "RMSProp", "Adam"),
+    "centred, normalized": ("centred GD", "mean-only BN", "batch norm"),
+    "Kronecker factors": ("ACP", "ACP, alpha from g", "K-FAC", "EKFAC", "PRONG", "PRONG+"),
+    "Krylov subspaces": ("natural gradient", "NG by MINRES-QLP", "Hessian-free"),
+}
+PHASES = {"gradient": look.SKY, "statistics": look.ORANGE, "inversion": look.VERMILLION, "rest": look.GREY}
+
+
+def plot_report(record, tuning, folder):
+    """Two figures and a table: training errors, costs and the worth of trials, and the numbers in Markdown."""
+    paths = [folder / f"deep-autoencoder-{part}" for part in ("errors.png", "costs.png", "table.md")]
+    plot_errors(record, paths[0])
+    plot_costs(record, tuning, paths[1])
+    paths[2].write_text(markdown(table(record)))
+    return paths
+
+
+# --- the errors ------------------------------------------------------------------------------------------
+
+
+def plot_errors(record, path):
+    """Training error against updates and against seconds; one column a family, all other methods in grey behind it."""
+    runs = {name: each for name, each in record["results"]["runs"].items() if each}
+    fig, axes = look.figure(2, len(FAMILIES), width=11.0, height=6.0, sharey=True)
+    for row, (axis, label) in zip(axes, (("update", "updates"), ("seconds", "seconds of one core"))):
+        lines = {name: together(each, axis) for name, each in runs.items()}
+        for ax, (family, names) in zip(row, FAMILIES.items()):
+            for name in set(lines) - set(names):
+                x, errors = lines[name]
+                ax.plot(x, np.median(errors, axis=0), color="#DDDDDD", lw=0.8, zorder=1, label=f"_{name}")
+            look.curves(ax, {name: lines[name] for name in names if name in lines})
+            ax.set(xscale="log", yscale="log", xlabel=label, title=family if axis == "update" else "")
+            for side in (ax.xaxis, ax.yaxis):
+                look.plain_numbers(side)
+            look.label_ends(ax)
+        row[0].set_ylabel("squared training error of an image")
+    settings = record["settings"]
+    look.save(fig, path, caption=(
+        f"Squared reconstruction error of an image (mean over {settings['measured']:,} training images) of the deep "
+        f"autoencoder, each method with its best parameters of a random search, {settings['seconds']:g} s of one core, "
+        f"{drawn(record['seeds'])}; in grey the other families' methods; {best_of(record)}."
+    ))  # fmt: skip
+
+
+def together(runs, axis):
+    """(x, training errors (seeds, points)) after the start."""
+    x, errors = seeds_together(curves_of(runs), axis, "train_error")
+    return x[1:], errors[:, 1:]
+
+
+def best_of(record):
+    """Which methods are best, at the end and at the last update that all have made."""
+    if not record["results"]["complete"]:
+        return "unfinished"
+    runs = record["results"]["runs"]
+    where = min(run["updates"] for each in runs.values() for run in each.values())
+    by_update = {}
+    for name, each in runs.items():
+        x, errors = together(each, "update")
+        by_update[name] = np.interp(where, x, np.median(errors, axis=0))
+    by_second = {row["method"]: row["train"][0] for row in table(record)}
+    words = []
+    for when, errors in ((f"after {where} updates", by_update), ("at the end", by_second)):
+        first, second, third = sorted(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))[:3]
+        words.append(f"{when} {first} ({errors[first]:.3g}) is ahead of {second} ({errors[second]:.3g}) and {third} "
+                     f"({errors[third]:.3g})")  # fmt: skip
+    return ", ".join(words)
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+def table(record):
+    """One dict a method, by training error: errors (median, least, most), updates, milliseconds an update by phase."""
+    rows = []
+    for name, each in record["results"]["runs"].items():
+        runs = list(each.values())
+        if not runs:
+            continue
+        errors = {
+            kind: [math.nan if "diverged" in run else run["curves"][f"{kind}_error"][-1] for run in runs]
+            for kind in ("train", "test")
+        }
+        parameters = record["settings"]["parameters"][name]
+        row = {"method": name, "parameters": parameters, "updates": int(np.median([run["updates"] for run in runs]))}
+        row |= {kind: (np.median(values), min(values), max(values)) for kind, values in errors.items()}
+        rows.append(row | {"milliseconds": split(runs)})
+    return sorted(rows, key=lambda row: (math.isnan(row["train"][0]), row["train"][0]))
+
+
+def split(runs):
+    """{phase: milliseconds an update} over all runs; "rest" is what no phase claims."""
+    updates = sum(run["updates"] for run in runs)
+    parts = {
+        phase: 1000 * sum(run["phases"].get(phase, 0.0) for run in runs) / updates
+        for phase in ("gradient", "statistics", "inversion")
+    }
+    whole = 1000 * sum(run["seconds"] for run in runs) / updates
+    return parts | {"rest": max(whole - sum(parts.values()), 0.0)}
+
+
+def markdown(rows):
+    """The table as text."""
+    head = "| method | training error | test error | updates | ms an update | gradient, statistics, inversion |"
+    lines = [head, "|---|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        errors = [f"{mid:.3g} ({low:.3g} - {high:.3g})" for mid, low, high in (row["train"], row["test"])]
+        parts = row["milliseconds"]
+        known = ", ".join(f"{parts[phase]:.3g}" for phase in ("gradient", "statistics", "inversion"))
+        known = known if parts["gradient"] else ""
+        cells = [row["method"], *errors, f"{row['updates']:,}", f"{sum(parts.values()):.3g}", known]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# --- the costs -------------------------------------------------------------------------------------------
+
+
+def plot_costs(record, tuning, path):
+    """Left: milliseconds an update by phase. Right: the error to be expected of the best of k trials."""
+    fig, axes = look.figure(1, 2, width=9.6, height=4.6)
+    bars, right = axes
+    rows = table(record)
+    for i, row in enumerate(reversed(rows)):
+        left = 0.0
+        for phase, colour in PHASES.items():
+            width = row["milliseconds"][phase]
+            bars.barh(i, width, left=left, color=colour, height=0.7, label=phase if i == 0 else None)
+            left += width
+    bars.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)], fontsize=8)
+    bars.set(xlabel="milliseconds an update, one core")
+    bars.legend(frameon=False, fontsize=8)
+    for name, trials in tuning["results"]["trials"].items():
+        if trials:
+            expected = best_of_k([trial["error"] for trial in trials])
+            look.curves(right, {name: (np.arange(1, len(expected) + 1), expected)})
+    right.set(xscale="log", yscale="log", xlabel="trials", ylabel="expected error of the best trial")
+    for side in (right.xaxis, right.yaxis):
+        look.plain_numbers(side)
+    look.label_ends(right)
+    settings = tuning["settings"]
+    look.save(fig, path, caption=(
+        "Left: where an update's time goes, at each method's own batch size; a method without phases is all gradient "
+        f"and rest. Right: what to expect of the best of k random trials of {settings['seconds']:g} s, over all "
+        f"choices of k out of {settings['trials']}; a trial that diverged counts as the worst of the method's others."
+    ))  # fmt: skip
+
+
+def best_of_k(errors):
+    """[expected least of k errors, k = 1..n], drawn without replacement: sum_i e_(i) C(n - i, k - 1) / C(n, k).
+
+    NaN, of a trial that diverged, counts as the largest of the others.
+    """
+    errors = records.numbers(errors)
+    errors = np.sort(np.where(np.isnan(errors), np.nanmax(errors), errors))
+    n = len(errors)
+    return [
+        sum(e * math.comb(n - i, k - 1) for i, e in enumerate(errors, start=1)) / math.comb(n, k)
+        for k in range(1, n + 1)
+    ]
