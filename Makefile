@@ -16,7 +16,7 @@ help:  ## list the targets
 env: .venv/.ready-test  ## make or update .venv
 	@echo "minigrad is installed in .venv; to use it: source $(BIN)/activate"
 
-demo: .venv/.ready-test  ## train the deep autoencoder by three methods, leave one figure (3 minutes)
+demo: .venv/.ready-test  ## train the deep autoencoder by five methods, leave one figure (3 minutes)
 	@$(BIN)/python -m minigrad run deep-autoencoder $(ARGS)
 
 test: lint  ## lint, then all tests (under 10 minutes on 2 cores)

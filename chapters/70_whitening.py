@@ -109,11 +109,11 @@ for ax, points, title in ((axes[0], h, "h"), (axes[1], white, "whitened h")):
     ax.axvline(0, color=BLACK, lw=0.6)
     ax.set(title=title, xlim=(-5, 7), ylim=(-5, 7), aspect="equal")
 grid = np.linspace(-2, 2, 80)
-for ax, x, title in ((axes[2], h, "loss over W (b at its best of W = 0)"), (axes[3], white, "loss over V")):
-    W = np.stack(np.meshgrid(grid, grid), axis=-1)
-    bowl = ((x @ W.reshape(-1, 2).T) ** 2).mean(axis=0).reshape(80, 80) / 2
+for ax, points, name in ((axes[2], h, "W"), (axes[3], white, "V")):
+    weights = np.stack(np.meshgrid(grid, grid), axis=-1).reshape(-1, 2)
+    bowl = ((points @ weights.T) ** 2).mean(axis=0).reshape(80, 80) / 2  # targets 0, bias 0
     ax.contour(grid, grid, np.sqrt(bowl), 12, colors=[VERMILLION], linewidths=0.8)
-    ax.set(title=title.split(" (")[0], aspect="equal")
+    ax.set(title=f"root of the loss over {name}", aspect="equal")
 _ = fig.suptitle("Whitening the inputs makes the bowl round: mean, scales and correlation are gone", fontsize=9)
 
 # %% [markdown]
@@ -135,10 +135,11 @@ close(h1 @ B, np.hstack([white, np.ones((500, 1))]), atol=1e-12)
 close(np.linalg.inv(B)[:2, :2], U / (U**2).sum(axis=1, keepdims=True), atol=1e-12)
 close(np.linalg.inv(B)[2], [*c, 1], atol=1e-12)
 
-deep = mlp([4, 6, 5, 3], "tanh")
+deep = mlp([4, 6, 5, 3], "tanh", init=FanIn())
 the = minigrad.Objective(deep, Categorical())
-theta = 0.7 * rng.normal(size=deep.layout.size)
-x = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4)) + 1.0
+generator = np.random.default_rng(4)
+theta = deep.init(generator, "float64") + 0.2 * generator.normal(size=deep.layout.size)
+x = generator.normal(size=(200, 4)) @ generator.normal(size=(4, 4)) + 1.0
 
 
 def measured(the, theta, x, epsilon):
@@ -167,10 +168,21 @@ middle = deep.layout.slices["layer1"]
 fig, axes = figure(1, 2, width=6.4, height=3.0)
 for ax, M, title in ((axes[0], F, "in theta"), (axes[1], F_white, "whitened")):
     block = np.abs(M[middle, middle])
-    ax.imshow(np.log10(block / block.max() + 1e-3), cmap="magma", vmin=-3, vmax=0)
+    ax.imshow(np.log10(block / block.max() + 1e-3), cmap="magma", vmin=-2.5, vmax=0)
     ax.set(title=f"|F| of the middle layer, {title}", xticks=[], yticks=[])
     ax.grid(False)
-_ = fig.suptitle("Whitened, what is left is one small block for each input, nearly the same S", fontsize=9)
+_ = fig.suptitle("Whitened, pairs of weights matter that belong to the same input: blocks, all like S", fontsize=9)
+
+
+def in_blocks(M):
+    """Which share of the squares of M's entries is of two weights of the same input?"""
+    inputs, outputs = deep.layout.shapes["layer1"]
+    M = M[middle, middle].reshape(inputs, outputs, inputs, outputs) ** 2
+    return sum(M[i, :, i].sum() for i in range(inputs)) / M.sum()
+
+
+print(f"share of |F|^2 in these blocks: {in_blocks(F):.0%} -> {in_blocks(F_white):.0%}")
+assert in_blocks(F_white) > 0.7 > 0.4 > in_blocks(F)
 condition = lambda M: (lambda lam: lam[-1] / lam[len(lam) // 2])(np.linalg.eigvalsh(M))
 print(f"largest / median eigenvalue of the whole F: {condition(F):.0f} -> {condition(F_white):.0f}")
 assert condition(F_white) < 0.3 * condition(F)
@@ -302,6 +314,9 @@ print(", ".join(f"{name}: {values[-1]:.3f}" for name, (values, _, _) in curves.i
 assert curves["PRONG, T = 10, lr = 0.05"][0][-1] < 0.8 * by_rate[best][-1]
 
 # %% [markdown]
+# Whitened once and never again, it goes fast too, for a while; then the metric is stale, and the same rate makes the
+# loss leap. That is the price of a large $T$.
+#
 # ## 6. A velocity changes coordinates too
 #
 # Momentum's velocity is a displacement of the parameters. A new $\Phi$ changes the coordinates of every displacement:

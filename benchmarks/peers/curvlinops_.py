@@ -99,7 +99,7 @@ class Curvlinops(Torch):
             return K
 
         def inverse(K):
-            return KFACInverseLinearOperator(K, damping=KFAC_DAMPING / count, use_heuristic_damping=True)
+            return KFACInverseLinearOperator(K, KFAC_DAMPING / count, use_heuristic_damping=True, min_damping=0.0)
 
         def gradient():
             loss = loss_of(work, net(x), t)

@@ -1,4 +1,4 @@
-"""kfac-jax, the K-FAC of DeepMind on JAX: its optimizer compiles a whole update."""
+"""kfac-jax, the K-FAC of DeepMind on JAX: its optimizer compiles a whole update. 0.0.8 needs a JAX older than 0.9."""
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,13 @@ class KfacJax(Jax):
             kfac_jax.register_sigmoid_cross_entropy_loss(r, t)
             return loss_of(work, r, t)
 
-        def stepper(mode):
+        def stepper(mode, damping=KFAC_DAMPING):
             optimizer = kfac_jax.Optimizer(
                 jax.value_and_grad(loss),
                 l2_reg=0.0,
                 learning_rate_schedule=lambda step: KFAC_RATE,
                 momentum_schedule=lambda step: KFAC_MOMENTUM,
-                damping_schedule=lambda step: KFAC_DAMPING,
+                damping_schedule=lambda step: damping,
                 estimation_mode=mode,
                 curvature_ema=0.95,
                 curvature_update_period=1,
@@ -49,8 +49,9 @@ class KfacJax(Jax):
 
             return step
 
-        _, state, stats = stepper("fisher_empirical")(0)
-        answer = stats["loss"], state.velocities
+        # its empirical S is divided by N twice, so lam / N gives N times the direction
+        _, state, stats = stepper("fisher_empirical", KFAC_DAMPING / work.n)(0)
+        answer = stats["loss"], jax.tree.map(lambda v: v / work.n, state.velocities)
         step = stepper("fisher_gradients")
         step(0)
         return Amortized(lambda: step(1), lambda: step(KFAC_INTERVAL), KFAC_INTERVAL, answer)

@@ -30,16 +30,26 @@ def cholesky_solve(L, b):
     return x
 
 
-def triangular_inverse(L):
-    """L^-1 of a lower triangle with no zero on its diagonal, by halves: all but small blocks are products.
+def inverse_root(A):
+    """The lower triangle R = L^-1, with R' R = A^-1, or None where A is not positive definite to working precision.
 
-    [[ L1, 0 ], [ B, L2 ]]^-1 = [[ L1^-1, 0 ], [ -L2^-1 B L1^-1, L2^-1 ]]
+    By halves, so that all but small blocks are products:
+
+        A = [[ A1, B' ], [ B, A2 ]]     R = [[ R1, 0 ], [ -R2 C R1, R2 ]],  C = B R1',  R2 the root of A2 - C C'
     """
-    n = len(L)
+    n = len(A)
     if n <= _BLOCK:
-        return xp.tril(xp.linalg.inv(L))
-    half, inverse = n // 2, xp.zeros_like(L)
-    first, second = triangular_inverse(L[:half, :half]), triangular_inverse(L[half:, half:])
-    inverse[:half, :half], inverse[half:, half:] = first, second
-    xp.negative(second @ (L[half:, :half] @ first), out=inverse[half:, :half])
-    return inverse
+        L = cholesky(A)
+        return None if L is None else xp.tril(xp.linalg.inv(L))
+    half = n // 2
+    first = inverse_root(A[:half, :half])
+    if first is None:
+        return None
+    C = A[half:, :half] @ first.T
+    second = inverse_root(A[half:, half:] - C @ C.T)
+    if second is None:
+        return None
+    root = xp.zeros_like(A)
+    root[:half, :half], root[half:, half:] = first, second
+    xp.negative(second @ (C @ first), out=root[half:, :half])
+    return root

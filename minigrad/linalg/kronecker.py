@@ -14,7 +14,7 @@ damping (Martens & Grosse 2015, section 6.3) stays a product, and adds what it s
 """
 
 from ..backend import WORTH_A_THREAD, is_array, parallel, threads, xp
-from .cholesky import cholesky, triangular_inverse
+from .cholesky import inverse_root
 from .operator import Identity, LinearOperator, Matrix, as_operator
 
 
@@ -167,10 +167,9 @@ def spd_inverse(A, what="a Kronecker factor"):
     if isinstance(A, Identity):
         return A
     A = A.matrix if isinstance(A, Matrix) else A
-    L, n = cholesky(A), A.shape[0]
-    if L is None:
+    root, n = inverse_root(A), A.shape[0]
+    if root is None:
         raise ArithmeticError(f"{what} ({n} x {n}) is not positive definite in {A.dtype}: add damping")
-    root = triangular_inverse(L)
     return Matrix(root.T @ root, psd=True, name="A^-1")
 
 

@@ -46,7 +46,7 @@ class KFAC(Layerwise):
         with phase("statistics"):
             layers, new = _factors(factors_of(J, cotangents))
             measured = self.averaged(update, state, new)
-        if (update - 1) % self.interval == 0:
+        if state["update"] % self.interval == 0:
             with phase("inversion"):
                 measured |= _of_each(measured, layers, lambda name, A, S: self._inverted(name, A, S, lam))
         return layers, measured
@@ -123,7 +123,7 @@ class EKFAC(DiagonalFisher):
             sweeps = [layers_by_slice(J, u) for u in cotangents]
             layers, new = _factors(factors_of_sweeps(J, sweeps))
             measured = self.averaged(update, state, new)
-        if (update - 1) % self.interval == 0:
+        if state["update"] % self.interval == 0:
             with phase("inversion"):
                 measured |= _of_each(measured, layers, lambda name, A, S: self._turned(state, name, A, S))
         with phase("statistics"):
@@ -153,7 +153,7 @@ def _factors(factors):
 def _of_each(measured, layers, entries):
     """All entries(name, A, S) of the layers, which are worked on by threads."""
     jobs = [(name, measured[f"A.{name}"], measured[f"S.{name}"]) for name, _ in layers]
-    found = parallel(lambda job: entries(*job), jobs, cost=lambda job: len(job[1]) ** 3 + len(job[2]) ** 3)
+    found = parallel(lambda job: entries(*job), jobs)
     return reduce(operator.or_, found)
 
 

@@ -20,7 +20,7 @@ import operator
 from dataclasses import dataclass, field
 from functools import reduce
 
-from ..backend import check_name, item, one_blas_thread, parallel, to_host, xp
+from ..backend import check_name, item, one_blas_thread, to_host, xp
 from ..curvature import scores
 from ..curvature.fisher import KINDS
 from ..linalg.vectors import over_blocks
@@ -103,7 +103,7 @@ class Layerwise:
             c = model.minimum(c, lam) if None in c else c
             proposed, d, squares = _moved(theta, g, direction, before, *c)
             norm, length = to_host(xp.sqrt(squares)).tolist()
-            if not math.isfinite(norm + length):
+            if not (math.isfinite(norm) and math.isfinite(length)):
                 raise FloatingPointError(_diagnosis(objective, update, gradient=g, direction=direction, step=d))
 
         work = 1 + self.work(len(cotangents)) + (2 / 3 * len(model.slopes) if model else 0)
@@ -127,23 +127,21 @@ class Layerwise:
 
     def averaged(self, update, state, new):
         """The running averages of {key: array}, fresh arrays; non-finite ones raise FloatingPointError by name."""
-        keep = min(1 - 1 / update, self.decay)
+        keep, sums = min(1 - 1 / update, self.decay), []
+        for key, array in new.items():
+            mean = array.reshape(-1)
+            old = state[key].reshape(-1) if keep else None
 
-        def work(key):
-            mean = new[key].reshape(-1)
-
-            def block(part):
+            def block(part, mean=mean, old=old):
                 if keep:
                     mean[part] *= 1 - keep
-                    mean[part] += keep * state[key].reshape(-1)[part]
+                    mean[part] += keep * old[part]
                 return mean[part].sum()
 
-            return reduce(operator.add, over_blocks(mean.size, block))
-
-        sums = parallel(work, new, cost=lambda key: 8 * new[key].size)
+            sums.append(reduce(operator.add, over_blocks(mean.size, block)))
         for key, total in zip(new, to_host(xp.stack(sums)).tolist(), strict=True):
             if not math.isfinite(total):
-                letter, name = key.split(".", 1)
+                letter, _, name = key.partition(".")
                 raise FloatingPointError(f"update {update}: the statistics {letter} of layer {name!r} are not finite")
         return new
 

@@ -17,15 +17,16 @@ from contextvars import ContextVar
 
 from ..backend import sync
 
-_watch = ContextVar("watch", default=None)  # the running watch's {phase: seconds}
+_watch = ContextVar("watch", default=None)  # the running watch's (clock, {phase: seconds})
 
 
 @contextlib.contextmanager
-def stopwatch():
-    """Give {phase: seconds}, to which every phase adds the time it takes while the block runs."""
-    token = _watch.set({})
+def stopwatch(clock=time.perf_counter):
+    """Give {phase: seconds}, to which every phase adds the time it takes while the block runs, by this clock."""
+    seconds = {}
+    token = _watch.set((clock, seconds))
     try:
-        yield _watch.get()
+        yield seconds
     finally:
         _watch.reset(token)
 
@@ -33,12 +34,12 @@ def stopwatch():
 @contextlib.contextmanager
 def phase(name):
     """What runs inside belongs to this phase. Under a watch, the device is waited for before and after."""
-    seconds = _watch.get()
-    if seconds is None:
+    if _watch.get() is None:
         yield
         return
+    clock, seconds = _watch.get()
     sync()
-    begin = time.perf_counter()
+    begin = clock()
     yield
     sync()
-    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begin
+    seconds[name] = seconds.get(name, 0.0) + clock() - begin

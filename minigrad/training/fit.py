@@ -75,7 +75,8 @@ def fit(
     after the update it is in.
 
     Raises TypeError and ValueError for bad arguments and data, OSError where the checkpoint cannot be written, all
-    before training; Diverged, with the history so far, when numbers stop being finite.
+    before training; Diverged, with the history so far, when numbers stop being finite, or a method's matrix can no
+    longer be factored.
     """
     _check_limits(updates, time_limit, evaluate_every, checkpoint_every)
     _check_optimizer(optimizer)
@@ -99,7 +100,7 @@ def fit(
     with interruptible() as interrupt, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             _train(run, evaluation, keeper, bar, interrupt, callbacks, updates, time_limit, _due(evaluate_every))
-        except FloatingPointError as error:
+        except ArithmeticError as error:  # not finite, or a matrix that has lost its definiteness
             history.stopped = "diverged"
             raise Diverged(_advice(history, error), history) from error
         finally:

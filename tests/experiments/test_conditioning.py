@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minigrad.curvature import fisher
 from minigrad.experiments import Options
 from minigrad.experiments import conditioning as experiment
 from minigrad.nets import from_whitened
@@ -52,6 +53,7 @@ def test_each_methods_coordinates(task):
     found = experiment.matrices(task, objective, "PRONG", point, state, theta)
     assert list(found) == ["PRONG", "PRONG, in theta", "K-FAC"]
     close(found["PRONG, in theta"], F, rtol=1e-10)
+    close(F, fisher(objective, theta, task.probe).dense(), rtol=1e-10)
     close(found["PRONG"], B.T @ F @ B, rtol=1e-9)
     root = host(experiment.kfac_root(task, objective, theta))
     close(found["K-FAC"], root @ F @ root, rtol=1e-9)
@@ -97,7 +99,7 @@ def test_run_resumes_and_plots(tmp_path, monkeypatch):
     kfac, sgd = results["PRONG, seed 0"]["K-FAC"], results["SGD, seed 0"]["SGD"]
     expected = kfac["whole"]["0.5"][-1] / sgd["whole"]["0.5"][0]
     assert table["K-FAC"]["whole"]["0.5"]["last"] == pytest.approx(expected)
-    assert table["PRONG"]["whole"]["0.25"]["first"] < 0.5
+    assert table["PRONG"]["whole"]["0.1"]["first"] < 0.5
     loaded = records.load(tmp_path / "record.json", experiment.NAME)
     (path,) = experiment.plot(loaded, tmp_path)
     assert path.stat().st_size > 10_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad.linalg import cholesky as module
-from minigrad.linalg.cholesky import cholesky, cholesky_solve, triangular_inverse
+from minigrad.linalg.cholesky import cholesky, cholesky_solve, inverse_root
 from tests.helpers import close, dev, host, spd
 
 
@@ -49,20 +49,30 @@ def test_float32_stays_float32(rng):
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 130, 257])
-def test_triangular_inverse(rng, n, device):
-    L = cholesky(spd(rng, n))
-    found, kept = triangular_inverse(L), host(L).copy()
-    close(found, np.linalg.inv(kept))
-    close(L, kept, rtol=0)
-    assert not np.triu(host(found), 1).any()
+def test_inverse_root(rng, n, device):
+    A = spd(rng, n)
+    kept, root = host(A).copy(), inverse_root(A)
+    close(root, np.linalg.inv(np.linalg.cholesky(kept)))
+    close(root.T @ root, np.linalg.inv(kept))
+    close(A, kept, rtol=0)
+    assert not np.triu(host(root), 1).any()
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4])
-def test_triangular_inverse_by_halves_of_any_size(rng, block, monkeypatch):
+def test_inverse_root_by_halves_of_any_size(rng, block, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", block)
     for n in range(1, 10):
-        L = np.tril(rng.standard_normal((n, n))) + 3 * np.eye(n)
-        found = triangular_inverse(dev(L, "float32"))
-        assert found.dtype == np.float32
-        close(found, np.linalg.inv(L), rtol=1e-5)
-        close(triangular_inverse(dev(L)), np.linalg.inv(L))
+        A = spd(rng, n)
+        expected = np.linalg.inv(np.linalg.cholesky(host(A)))
+        close(inverse_root(A), expected)
+        single = inverse_root(A.astype("float32"))
+        assert single.dtype == np.float32
+        close(single, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [0, 3, 6])
+def test_what_is_not_positive_definite_has_no_inverse_root(rng, bad, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", 2)
+    d = np.ones(7)
+    d[bad] = 0.0
+    assert inverse_root(dev(np.diag(d))) is None

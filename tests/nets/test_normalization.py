@@ -6,7 +6,7 @@ import pytest
 import minigrad
 from minigrad import Objective
 from minigrad.autodiff import check, linearize
-from minigrad.curvature import fisher, gauss_newton, hessian, input_moments, kronecker_factors
+from minigrad.curvature import fisher, gauss_newton, hessian, input_moments, kronecker_factors, per_sample_gradients
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import BatchNorm, MeanOnly, autoencoder, mlp
 from minigrad.optimizers import SGD
@@ -184,6 +184,8 @@ def test_layerwise_curvature_refuses_coupled_samples(part, rng):
     theta, x = (dev(array) for array in numbers(rng, net))
     with pytest.raises(NotImplementedError, match="the net couples the samples of a batch"):
         kronecker_factors(Objective(net, Gaussian()), theta, x)
+    with pytest.raises(NotImplementedError, match="the net couples the samples of a batch"):
+        per_sample_gradients(Objective(net, Gaussian()), theta, (x, dev(np.zeros((7, 2))))).gram()
     with pytest.raises(NotImplementedError, match=r"'layer0.*' is used by"):
         kronecker_factors(Objective(net, Gaussian()).settled(theta, x), theta, x)
 

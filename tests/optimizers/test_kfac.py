@@ -567,6 +567,20 @@ def test_dead_units_need_damping(optimizer, message):
     take(optimizer, decayed, theta, batch)  # weight decay is curvature too
 
 
+@pytest.mark.parametrize("method", [EKFAC, DiagonalFisher])
+def test_whether_curvature_is_singular_does_not_depend_on_the_unit_of_the_loss(method):
+    for beta in (1e-9, 1e9):  # curvature of 1e18 and of 1e-18
+        objective, theta, batch = problem(Gaussian(beta))
+        take(method(**UNDAMPED), objective, theta, batch)
+        with pytest.raises(ArithmeticError, match="singular"):
+            take(method(**UNDAMPED), objective, dead(objective, theta), batch)
+
+
+def test_the_paper_inverts_every_20_updates_and_keeps_95_hundredths():
+    """The defaults of Martens & Grosse 2015."""
+    assert KFAC().interval == EKFAC().interval == 20 and KFAC().decay == 0.95
+
+
 def test_a_layer_without_any_signal_works_with_damping():
     """All weights zero: S of the first layer is zero, and pi is 1."""
     objective, theta, batch = problem(Gaussian(0.6))

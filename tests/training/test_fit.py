@@ -176,7 +176,16 @@ class NotANumber(Toy):
         return theta, state, log | ({"loss": math.nan} if state["count"] > 2 else {})
 
 
-@pytest.mark.parametrize("optimizer, update", [(Overflow(), None), (NotANumber(), 3)])
+class Singular(Toy):
+    """A method whose matrix loses its definiteness at the third update."""
+
+    def step(self, theta, state, *rest):
+        if state["count"] == 2:
+            raise ArithmeticError("not positive definite")
+        return super().step(theta, state, *rest)
+
+
+@pytest.mark.parametrize("optimizer, update", [(Overflow(), None), (NotANumber(), 3), (Singular(), 3)])
 @pytest.mark.parametrize("evaluate_every", [1, 100])
 def test_divergence_keeps_the_record(optimizer, update, evaluate_every, tmp_path):
     path = tmp_path / "run.npz"
