@@ -254,7 +254,7 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | exact and factored damping: `factored_damping` | Martens & Grosse 2015, 6.3 | | `linalg.kronecker` | 60 | |
 # | a layer's factors: `kronecker_factors` | George 3.3, 3.5.1 | 3.3.1, 3.3.2 | `curvature.factors` | 60 | |
 # | `KFAC` | Martens & Grosse 2015; George 3.5.1 | 3.3.2 | `optimizers.kfac` | 60 | `deep-autoencoder` |
-# | `EKFAC`; without eigenvectors, `DiagonalFisher` | George et al. 2018 | | `optimizers.kfac` | 60 | `deep-autoencoder` |
+# | `EKFAC`; diagonal alone: `DiagonalFisher` | George et al. 2018 | | `optimizers.kfac` | 60 | `deep-autoencoder` |
 # | `Newton`, damped | P&B 4.2, 8.4 | | `optimizers.newton` | 40 | `one-unit-autoencoder` |
 # | `NaturalGradient` | P&B alg. 1 | 1, 5, 8 | `optimizers.natural_gradient` | 40 | `deep-autoencoder` |
 # | `ConjugateGradient`, `Minres`, `MinresQLP`, `SampleSpace` | P&B 8.3 | | `optimizers.solvers` | 50 | |

@@ -219,9 +219,9 @@ some = np.random.default_rng(0).permutation(len(pixels))[: 400 if QUICK else 200
 images = pixels[some].reshape(-1, 28, 28)[:, 4:24, 4:24]  # digits lie in the middle 20 x 20
 x = images.reshape(-1, 10, 2, 10, 2).mean(axis=(2, 4)).reshape(-1, 100).astype(float)
 t = labels[some]
-few = slice(0, 200 if QUICK else 1000)  # for the blocks
+few = slice(0, 100 if QUICK else 1000)  # for the blocks
 
-net = mlp([100, 16, 10, 10, 10])
+net = mlp([100, 6 if QUICK else 16, 10, 10, 10])
 loss_of[net] = Categorical()
 digits = minigrad.Objective(net, Categorical())
 UPDATES = (0, 100, 1000) if not QUICK else (0, 30, 60)
@@ -315,9 +315,7 @@ spread = lambda factor: np.sqrt(((factor - factor.mean(axis=0)) ** 2).sum() / le
 for updates, theta in nets[0].items():
     H, D = samples(net, theta, x[few])[2]
     sure = (digits.predict(theta, x[few]).max(axis=1) > 0.99).mean()
-    print(
-        f"{updates:4} updates: H varies by {spread(H):.2f}, D by {spread(D):.2f}; the net is sure of {sure:.0%} of digits"
-    )
+    print(f"{updates:4} updates: H varies by {spread(H):.2f}, D by {spread(D):.2f}; the net is sure of {sure:.0%}")
 H, D = samples(net, nets[0][middle], x[few])[2]
 B = block(H, D)
 
