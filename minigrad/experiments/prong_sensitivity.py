@@ -8,7 +8,8 @@ and the learning rate, at one T. Then T, at one epsilon and learning rate, from 
     fan-in, later    W is drawn fan-in, and whitened at update T first; until then this is SGD
 
 The paper calls the first "a proper whitened initialization" and compares it with "fan-in" without saying which of the
-other two that is. T = never keeps the coefficients of the start: PRONG in fixed coordinates, or plain SGD.
+other two that is. T = never keeps the coefficients of the start: PRONG in fixed coordinates, or plain SGD, at a
+learning rate that was not chosen for it.
 
 Not as in the paper: the net is smaller, 784-128-64-32-16 and back (theirs is Martens', of 8 layers), with tanh units,
 and trains for 2,500 updates of 100 images where figure 3 has up to 10^5; so T ends at 1,000. Learning rates are a grid;
@@ -210,4 +211,13 @@ def caption(record):
         return text + ": unfinished."
     ends = finals(record)
     say = lambda error: "diverged" if np.isinf(error) else f"{error:.3g}"
-    return text + "; at the end " + ", ".join(f"{name}: {say(error)}" for name, error in ends.items()) + "."
+    best = {
+        epsilon: min(ends[f"epsilon {epsilon:g}, lr {lr:g}"] for lr in settings["learning rates"])
+        for epsilon in settings["epsilons"]
+    }
+    text += "; at the end, at the best learning rate, " + ", ".join(f"ε = {e:g}: {say(best[e])}" for e in best)
+    text += "; " + ", ".join(
+        f"T = {'never' if T is None else T}: {' / '.join(say(ends[f'T {T}, {start}']) for start in STARTS)}"
+        for T in settings["intervals"]
+    )
+    return f"{text} ({' / '.join(STARTS)})."

@@ -66,9 +66,12 @@ def test_run_resumes_and_plots(tmp_path, monkeypatch):
     loaded = records.load(tmp_path / "record.json", experiment.NAME)
     (path,) = experiment.plot(loaded, tmp_path)
     assert path.stat().st_size > 10_000
-    assert "T None, whitened: " in experiment.caption(loaded)
+    ends, caption = experiment.finals(loaded), experiment.caption(loaded)
+    assert f"ε = 0.1: {ends['epsilon 0.1, lr 0.03']:.3g}" in caption
+    shown = " / ".join(f"{ends[f'T None, {start}']:.3g}" for start in experiment.STARTS)
+    assert f"T = never: {shown} (whitened / fan-in / fan-in, later)" in caption
     loaded["results"]["T 3, fan-in, seed 0"] |= {"stopped": "diverged", "error": [1.0, float("nan")]}
-    assert experiment.finals(loaded)["T 3, fan-in"] == np.inf and "T 3, fan-in: diverged" in experiment.caption(loaded)
+    assert experiment.finals(loaded)["T 3, fan-in"] == np.inf and " / diverged / " in experiment.caption(loaded)
     del loaded["results"]["T 3, fan-in, seed 0"]
     loaded["results"]["complete"] = False
     assert experiment.caption(loaded).endswith(": unfinished.") and experiment.plot(loaded, tmp_path)
