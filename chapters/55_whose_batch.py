@@ -266,9 +266,9 @@ with tempfile.TemporaryDirectory() as folder:
     record = records.load(experiments.committed("order-robustness"))
     experiments.find("order-robustness").plot(record, Path(folder))
 for name, found in record["results"]["claims"].items():
-    print(f"{name:30} first/last segment {found['first / last']:.2f}: early matters more? {found['early matters more']}")
+    print(f"{name:30} first/last segment {found['first / last']:.2f}: early more? {found['early matters more']}")
     if "ratio" in found:
-        print(f"{'':30} {found['ratio']:.2f} times SGD's variance: varies less? {found['varies less']}")
+        print(f"{'':30} {found['ratio']:.2f} times SGD's variance: less? {found['varies less']}")
 print(f"recorded {record['date']}, {record['machine']['cpu']}, seed {record['seeds'][0]}")
 
 # %% [markdown]
