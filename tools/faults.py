@@ -45,7 +45,7 @@ TESTS = {
     "minigrad/curvature/fisher.py": ["tests/curvature/test_fisher.py", "tests/curvature/test_factors.py"],
     "minigrad/curvature/gauss_newton.py": ["tests/curvature/test_second_order.py"],
     "minigrad/curvature/hessian.py": ["tests/curvature/test_second_order.py"],
-    "minigrad/curvature/factors.py": ["tests/curvature/test_factors.py"],
+    "minigrad/curvature/factors.py": ["tests/curvature/test_factors.py", "tests/optimizers/test_kfac.py"],
     "minigrad/curvature/layers.py": ["tests/curvature/test_samples.py", "tests/curvature/test_factors.py"],
     "minigrad/curvature/samples.py": ["tests/curvature/test_samples.py"],
     "minigrad/curvature/sample_space.py": ["tests/curvature/test_sample_space.py"],

@@ -167,7 +167,7 @@ def spd_inverse(A, what="a Kronecker factor"):
     if isinstance(A, Identity):
         return A
     A = A.matrix if isinstance(A, Matrix) else A
-    root, n = inverse_root(A), A.shape[0]
+    root, n = inverse_root(A), len(A)
     if root is None:
         raise ArithmeticError(f"{what} ({n} x {n}) is not positive definite in {A.dtype}: add damping")
     return Matrix(root.T @ root, psd=True, name="A^-1")

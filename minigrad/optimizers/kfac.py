@@ -4,8 +4,9 @@
     K-FAC     A kron S,  A = E[(h 1)'(h 1)],  S = E[delta' delta]              (Martens & Grosse 2015; George, 3.5.1)
     EKFAC     (Q kron R) diag(d) (Q kron R)',  d = E[(Q' (h 1)' delta R)^2]                      (George et al. 2018)
 
-A = Q diag(a) Q', S = R diag(s) R': K-FAC is the middle line's d = a s', and EKFAC has of all d the one nearest to the
-block. Without Q and R it is the diagonal of the Fisher information. The averages run over updates (`Layerwise`).
+In the eigenvectors of A = Q diag(a) Q' and S = R diag(s) R', K-FAC has d = a s'; EKFAC's d is of all the one nearest
+to the block, in Frobenius norm. Without Q and R it is the diagonal of the Fisher information. The averages run over
+samples, and over updates (`Layerwise`).
 """
 
 import operator
