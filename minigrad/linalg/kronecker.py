@@ -184,22 +184,21 @@ def eigh(A):
 def times(A, V, B):
     """A V B, in the order that needs fewer multiplications; None is the identity. Large ones in parts, on threads."""
     if A is None or B is None:
-        return V.copy() if A is B else _product(V, B) if A is None else _product(A, V)
+        return V.copy() if A is B else _by_rows(V, B) if A is None else _by_rows(A, V)
     (m, p), (q, n) = A.shape, B.shape
-    return _product(_product(A, V), B) if m * q * (p + n) <= p * n * (m + q) else _product(A, _product(V, B))
+    return _by_rows(A, B, V) if m * q * (p + n) <= p * n * (m + q) else _by_rows(A, _by_rows(V, B))
 
 
-def _product(A, B):
-    """A B; where that pays, in parts of A's rows, on threads."""
+def _by_rows(A, B, V=None):
+    """A B or A V B, from the left; where that pays, in parts of A's rows, on threads."""
+    left = (lambda rows: rows) if V is None else (lambda rows: rows @ V)
     (m, p), n = A.shape, B.shape[1]
     count = min(threads(), m, m * p * n // WORTH_A_THREAD)
     if count < 2:
-        return A @ B
+        return left(A) @ B
     out = xp.empty((m, n), xp.promote_types(A.dtype, B.dtype))
-    parallel(
-        lambda part: xp.matmul(A[part], B, out=out[part]),
-        [slice(m * i // count, m * (i + 1) // count) for i in range(count)],
-    )
+    parts = [slice(m * i // count, m * (i + 1) // count) for i in range(count)]
+    parallel(lambda part: xp.matmul(left(A[part]), B, out=out[part]), parts)
     return out
 
 

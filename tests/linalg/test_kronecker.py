@@ -127,7 +127,7 @@ def test_the_order_of_multiplication_is_the_cheaper_one(shapes, rng):
 def test_large_products_go_in_parts_on_threads(left, right, rng, monkeypatch):
     """Of any number of rows, fewer than threads too; the parts are the whole's bits."""
     monkeypatch.setattr(backend, "_cores", lambda: 3)
-    for m, p, q, n in [(7, 3, 5, 4), (3, 7, 4, 5), (2, 2, 2, 2), (1, 5, 1, 5)]:
+    for m, p, q, n in [(7, 3, 5, 4), (3, 7, 4, 5), (2, 2, 2, 2), (1, 5, 1, 5), (4, 2, 3, 4)]:
         A, V, B = (dev(rng.standard_normal(shape)) for shape in ((m, p), (p, q), (q, n)))
         A, B = A if left else None, B if right else None
         monkeypatch.setattr(kronecker, "WORTH_A_THREAD", 1)
