@@ -58,7 +58,7 @@ class Scale:
 
 SCALES = {
     "quick": Scale(0.25, 500, None, 1, tuple(METHODS)),
-    "usual": Scale(25.0, None, None, 1, OF_THE_DEMO),
+    "usual": Scale(25.0, None, 2000, 1, OF_THE_DEMO),
     "full": Scale(180.0, None, 5000, 3, tuple(METHODS), cores=2),
 }
 
