@@ -57,7 +57,7 @@ class Scale:
 
 
 SCALES = {
-    "quick": Scale(0.25, 500, None, 1, tuple(METHODS)),
+    "quick": Scale(0.25, 500, None, 1, OF_THE_DEMO),
     "usual": Scale(25.0, None, 2000, 1, OF_THE_DEMO),
     "full": Scale(180.0, None, 5000, 3, tuple(METHODS), cores=2),
 }
@@ -152,7 +152,7 @@ def tuned(methods):
     best = records.load(TUNED)["results"]["best"]
     for name in methods:
         if name not in best:
-            raise ValueError(f"{TUNED} has no parameters of {name}: run tune-deep-autoencoder")
+            raise ValueError(f"{TUNED} has no parameters of {name}: run tune-deep-autoencoder --full")
     return {name: best[name] for name in methods}
 
 

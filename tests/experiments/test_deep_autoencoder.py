@@ -168,7 +168,7 @@ def test_a_method_that_was_not_tuned_is_named(monkeypatch):
     record = records.load(demo.TUNED)
     del record["results"]["best"]["Adam"]
     monkeypatch.setattr(demo.records, "load", lambda path: record)
-    with pytest.raises(ValueError, match=r"has no parameters of Adam: run tune-deep-autoencoder"):
+    with pytest.raises(ValueError, match=r"has no parameters of Adam: run tune-deep-autoencoder --full"):
         demo.tuned(["Adam"])
 
 
