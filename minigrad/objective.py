@@ -125,7 +125,7 @@ class Objective:
 
     def linearize(self, theta, x):
         """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
-        x = self._input(theta, x)
+        x = self.inputs(theta, x)
         slices = self.slices(theta, x.shape[0])
         pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
         if len(pairs) == 1:
@@ -137,7 +137,7 @@ class Objective:
 
     def predict(self, theta, x):
         """y = sigma(r), (N, ...): the output distribution's parameters."""
-        x = self._input(theta, x)
+        x = self.inputs(theta, x)
         slices = self.slices(theta, x.shape[0], self.rows)
         return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
 
@@ -178,12 +178,13 @@ class Objective:
         if not isinstance(batch, tuple) or len(batch) != 2:
             raise TypeError(f"a batch is a pair (x, t), got {type(batch).__name__}")
         x, t = batch
-        rows = self._input(theta, x)
+        rows = self.inputs(theta, x)
         if len(t) != len(x):
             raise ValueError(f"a batch needs one target a sample, got {len(x)} inputs and {len(t)} targets")
         return rows, rows if t is x else _follow(theta, t)
 
-    def _input(self, theta, x):
+    def inputs(self, theta, x):
+        """x in theta's precision, or an error that names what is wrong with it or with theta."""
         self.layout.check(untraced(theta))
         if not is_array(untraced(x)):
             raise TypeError(f"x must be an array of the active backend, got {type(x).__name__}")

@@ -38,6 +38,7 @@ TESTS = {
     "minigrad/autodiff/ops.py": ["tests/autodiff"],
     "minigrad/autodiff/tape.py": ["tests/autodiff"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_objective.py"],
+    "minigrad/function_space.py": ["tests/test_function_space.py"],
     "minigrad/linalg/operator.py": ["tests/linalg"],
     "minigrad/linalg/cg.py": ["tests/linalg"],
     "minigrad/linalg/cholesky.py": ["tests/linalg/test_cholesky.py"],

@@ -45,8 +45,14 @@ class FirstOrder:
 
     def step(self, theta, state, objective, batch, draw=None, rng=None):
         """One update; returns theta, state, log. FloatingPointError if the loss or the gradient is not finite."""
-        t, lr = state["update"] + 1, self.lr.rate(state)
         loss, g, state = self.gradient(theta, state, objective, batch, draw, rng)
+        cost = self.cost(state, batch)
+        theta, state, log = self.follow(theta, state, loss, g)
+        return theta, state, log | {"gradients": cost}
+
+    def follow(self, theta, state, loss, g):
+        """theta, state, log of the update that the rule makes of a gradient g; what `step` does once it has it."""
+        t, lr = state["update"] + 1, self.lr.rate(state)
         norm = math.sqrt(item(dot(g, g)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(f"update {t}: the gradient's norm is {norm} at a loss of {loss}; try a smaller lr")
@@ -63,7 +69,7 @@ class FirstOrder:
                 vector[block] = part
 
         over_blocks(theta.shape[0], work)
-        log = {"loss": loss, "gradient_norm": norm, "lr": lr, "gradients": self.cost(state, batch)}
+        log = {"loss": loss, "gradient_norm": norm, "lr": lr}
         return new_theta, state | {"update": t} | dict(zip(self.memory, new, strict=True)), log
 
     def gradient(self, theta, state, objective, batch, draw, rng):
