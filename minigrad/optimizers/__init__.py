@@ -13,10 +13,12 @@ from .acp import ACP, SquaredGradient
 from .adaptive import Adagrad, Adam, RMSProp
 from .centred import CentredGD
 from .damping import FixedDamping, LevenbergMarquardt
+from .hcgd import HCGD
 from .hessian_free import HessianFree
 from .kfac import EKFAC, KFAC, DiagonalFisher
 from .krylov_subspace_descent import KrylovSubspaceDescent
 from .metric_batch import Unlabeled
+from .natural_descent import NaturalDescent
 from .natural_gradient import NaturalGradient
 from .newton import Newton
 from .phases import stopwatch
@@ -42,6 +44,8 @@ OPTIMIZERS = {
     "kfac": KFAC,
     "ekfac": EKFAC,
     "diagonal-fisher": DiagonalFisher,
+    "hcgd": HCGD,
+    "natural-descent": NaturalDescent,
 }
 
 
@@ -68,6 +72,8 @@ __all__ = [
     "KFAC",
     "EKFAC",
     "DiagonalFisher",
+    "HCGD",
+    "NaturalDescent",
     "ConjugateGradient",
     "Minres",
     "MinresQLP",

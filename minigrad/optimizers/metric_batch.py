@@ -50,7 +50,7 @@ def check_batch(owner, **batches):
             check_counts(owner, **{name: size})
 
 
-def curvature_batch(source, batch, draw, rng):
+def curvature_batch(source, batch, draw, rng, what="metric batch"):
     """(x, t) to measure curvature on, by a source as above; t is None where there are no targets.
 
     Raises ValueError unless x holds samples of the gradient's shape.
@@ -60,7 +60,7 @@ def curvature_batch(source, batch, draw, rng):
     x, t = draw(source) if isinstance(source, numbers.Integral) else (source(rng), None)
     if x.shape[1:] != batch[0].shape[1:]:
         expected, found = batch[0].shape[1:], x.shape[1:]
-        raise ValueError(f"metric batch: samples must have the gradient batch's shape {expected}, got {found}")
+        raise ValueError(f"{what}: samples must have the gradient batch's shape {expected}, got {found}")
     return x, t
 
 
