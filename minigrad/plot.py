@@ -33,6 +33,7 @@ class Look:
 
 METHODS = {
     "SGD": Look(BLACK, "o"),
+    "SGD, lr + 9 eta": Look(GREY, "o", "--"),
     "momentum": Look(ORANGE, "s"),
     "Nesterov": Look(ORANGE, "D", "--"),
     "Adagrad": Look(PURPLE, "v"),
@@ -58,6 +59,8 @@ METHODS = {
     "PRONG+": Look(YELLOW, "P", "--"),
     "centred GD": Look(SKY, "D", "--"),
     "HCGD": Look(VERMILLION, "s", "--"),
+    "HCGD, n = 1": Look(VERMILLION, "s", "--"),
+    "HCGD, n = 10": Look(BLUE, "^", ":"),
     "HCAdam": Look(SKY, "P", ":"),
     "mirror descent": Look(VERMILLION, "v", ":"),
     "random search": Look(GREY, "x", ":"),

@@ -49,6 +49,28 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
     return record
 
 
+def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None):
+    """The record of every method with every seed, results {"complete", "runs": {method: {seed: what work gave}}}.
+
+    work(options, (method, seed)): a dict that JSON can hold, or None if Ctrl-C ended it; such a run begins anew when
+    the experiment is resumed. cores: so many runs at once, each on one core; None: one by one, on all.
+    """
+    path, settings = options.out / "record.json", {"scale": options.scale} | settings
+    record = earlier(path, name, settings, seeds) if options.resume else None
+    if record is None:
+        record = records.new(name, settings=settings, seeds=seeds, dtype=dtype)
+        record["results"] = {"complete": False, "runs": {method: {} for method in methods}}
+    runs = record["results"]["runs"]
+    jobs = [(method, seed) for seed, method in itertools.product(seeds, methods) if str(seed) not in runs[method]]
+    for (method, seed), found in run_jobs(work, jobs, options, cores):
+        if found is None:
+            continue
+        runs[method][str(seed)] = found
+        record["results"]["complete"] = all(len(done) == len(seeds) for done in runs.values())
+        records.save(record, path)
+    return record
+
+
 def run_trials(name, options, settings, dtype, count, methods, draw, train, cores=None):
     """The record of a search: `count` trials of each method, the methods in turns; after Ctrl-C as far as it went.
 
