@@ -79,8 +79,8 @@ def outcome(scale, options, job):
     return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
 
 
-def train_one(scale, options, name, seed, callbacks=()):
-    """The History of one of RUNS; of one that diverged what there was."""
+def train_one(scale, options, name, seed, theta=None, callbacks=()):
+    """The History of one of RUNS, from theta if that is given; of one that diverged what there was."""
     train, test, _ = digits(scale.images)
     the, epoch = objective(), len(train[0]) // BATCH
     seen, unseen = (tuple(backend.asarray(part[:MEASURED]) for part in pair) for pair in (train, test))
@@ -89,6 +89,7 @@ def train_one(scale, options, name, seed, callbacks=()):
             the,
             optimizer(*RUNS[name]),
             train,
+            theta=theta,
             batch_size=BATCH,
             updates=scale.epochs * epoch,
             seed=seed,

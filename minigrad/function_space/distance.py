@@ -9,9 +9,9 @@ each has its name. Functions are given by their outputs y (N, ...) on the same i
 `objective.predict` returns, so that a classifier's are probabilities (2019, figure 2).
 """
 
-from .autodiff import linearize
-from .backend import item, parallel, xp
-from .linalg.vectors import add_up
+from ..autodiff import linearize
+from ..backend import item, parallel, xp
+from ..linalg.vectors import add_up
 
 
 def mean_square(f, g):
@@ -22,6 +22,16 @@ def mean_square(f, g):
     check_outputs(f.shape, g)
     e = (f - g).reshape(-1)
     return item(xp.dot(e, e)) / f.shape[0]
+
+
+def squared_distances(f, g):
+    """|f_i - g_i|^2 of each sample, (N,), of outputs f and g (N, ...) on the same inputs; D2 is their mean.
+
+    Raises as `mean_square`.
+    """
+    check_outputs(f.shape, g)
+    e = (f - g).reshape(f.shape[0], -1)
+    return (e * e).sum(axis=1)
 
 
 def root_mean_square(f, g):

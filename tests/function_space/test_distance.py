@@ -9,6 +9,7 @@ from minigrad.function_space import (
     mean_square_and_grad,
     root_mean_square,
     root_mean_square_and_grad,
+    squared_distances,
 )
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import mlp
@@ -29,6 +30,14 @@ def test_mean_square_is_the_mean_over_samples_of_the_sum_over_outputs():
     by_hand = sum((f[i, k] - g[i, k]) ** 2 for i in range(5) for k in range(3)) / 5
     assert mean_square(dev(f), dev(g)) == pytest.approx(by_hand, rel=1e-14)
     assert root_mean_square(dev(f), dev(g)) == pytest.approx(by_hand**0.5, rel=1e-14)
+
+
+def test_squared_distances_are_those_of_single_samples(device):
+    f, g = outputs()
+    singles = [mean_square(dev(f[i : i + 1]), dev(g[i : i + 1])) for i in range(5)]
+    close(squared_distances(dev(f), dev(g)), np.array(singles), rtol=1e-14)
+    images = (5, 1, 3)
+    close(squared_distances(dev(f.reshape(images)), dev(g.reshape(images))), np.array(singles), rtol=1e-14)
 
 
 def test_distances_are_a_norm():
@@ -95,6 +104,7 @@ def test_root_has_gradient_zero_where_the_functions_are_equal():
 REFUSED = {
     "other widths": (lambda f: mean_square(f, f[:, :2]), r"one shape, got \(5, 3\) and \(5, 2\)"),
     "other samples": (lambda f: mean_square(f, f[:4]), r"one shape, got \(5, 3\) and \(4, 3\)"),
+    "singles of other samples": (lambda f: squared_distances(f, f[:4]), r"one shape, got \(5, 3\) and \(4, 3\)"),
     "no sample": (lambda f: root_mean_square(f[:0], f[:0]), r"at least one sample, got shape \(0, 3\)"),
 }
 
