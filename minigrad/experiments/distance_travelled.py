@@ -3,49 +3,41 @@
 The nets of `hcgd-mnist` learn by SGD and by HCGD with one correction. Summed over all updates so far are
 
     function space     D2 = 1/N sum_i |f_after(x_i) - f_before(x_i)|^2       on one validation batch of 256 test images
-    parameter space    ||theta_after - theta_before||^2
+    parameter space    |theta_after - theta_before|^2
 
-The squares are summed because a random walk's then grow linearly (2019, caption of C.7). The papers' claims are about the
-end: SGD drifts on in function space after its test error is down, HCGD's function comes to rest while its parameters
-move on. So the record states each sum's growth over the last quarter of the updates, as a share of the whole.
+The squares are summed because a random walk's then grow linearly (2019, caption of C.7). The papers' claims are about
+the end: SGD drifts on in function space when its test error no longer falls, HCGD's function comes to rest while its
+parameters move on. So the caption states how much of each sum the last quarter of the updates brought: 25 % is a drift
+that does not slow down, 0 % is rest.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from .. import plot as look
-from ..backend import asarray, item
-from ..function_space import mean_square
-from ..linalg.vectors import dot
+from ..backend import asarray
+from ..function_space import Recorder
 from ..training import records
-from . import hcgd_mnist
-from .hcgd_mnist import BATCH, RATES, SIZES, digits, objective, optimizer, train_one
+from .hcgd_mnist import BATCH, RATES, SIZES, Scale, digits, objective, optimizer, train_one
 from .parts import drawn, run_seeds
 
 NAME = "distance-travelled"
 DESCRIPTION = "cumulative squared distance of SGD and HCGD in function and parameter space"
 PAPER = "Benjamin et al. 2018, figure 5; 2019, figure C.7"
 
-METHODS = ("SGD", "HCGD, n = 1")
-RUNS = {f"{method}, {base}": (method, base) for base in RATES for method in METHODS}
+COMPARED = ("SGD", "HCGD, n = 1")
+RUNS = {f"{method}, {base}": (method, base) for base in RATES for method in COMPARED}
 SPACES = {"function": "function space", "parameters": "parameter space"}
 VALIDATION, POINTS = 256, 80
 
-
-@dataclass(frozen=True)
-class Scale(hcgd_mnist.Scale):
-    """As in `hcgd-mnist`."""
-
-
-SCALES = {"quick": Scale(2, 1000, 1), "usual": Scale(3, None, 1), "full": Scale(40, None, 5, cores=2)}
+SCALES = {"quick": Scale(2, 1000, 1), "usual": Scale(4, None, 1), "full": Scale(40, None, 5, cores=2)}
 
 
 def run(options):
     """Both methods with and without momentum, all seeds; returns the record, see `run_seeds`."""
     scale = SCALES[options.scale]
-    (x, _), (test, _), source = digits(scale.images)
+    (x, _), _, source = digits(scale.images)
     settings = {
         "epochs": scale.epochs,
         "batch_size": BATCH,
@@ -61,40 +53,98 @@ def run(options):
 
 def outcome(scale, options, job):
     """A run's sums at some eighty updates, and its test errors epoch by epoch; None after Ctrl-C."""
-    _, test, _ = digits(scale.images)
-    travel = Travel(objective(), asarray(test[0][:VALIDATION]))
-    history = train_one(scale, options, *job, callbacks=(travel,))
+    name, seed = job
+    train, test, _ = digits(scale.images)
+    the, x = objective(), asarray(test[0][:VALIDATION])
+    theta = the.net.init(np.random.default_rng(seed), train[0].dtype)
+    path = Recorder(lambda theta: the.predict(theta, x), theta, len(train[0]) // BATCH)
+    history = train_one(scale, options, name, seed, theta, (path,))
     if history.interrupted:
         return None
     shown = np.unique(np.linspace(0, history.update, POINTS + 1).round().astype(int))
-    sums = {space: np.concatenate([[0.0], np.cumsum(squares)])[shown] for space, squares in travel.squares.items()}
-    errors = history.curves["test_error"]
+    steps = {space: np.array([0.0, *path.tables["update"][space]]) for space in SPACES}
     kept = {
-        "curves": {"update": shown} | {space: five_digits(values) for space, values in sums.items()},
-        "epochs": {"update": history.curves["update"], "test_error": five_digits(errors)},
+        "curves": {"update": shown.tolist()}
+        | {space: five_digits(np.cumsum(d**2)[shown]) for space, d in steps.items()},
+        "epochs": {"update": history.curves["update"], "test_error": five_digits(history.curves["test_error"])},
     }
     return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
-
-
-class Travel:
-    """A callback of `fit`: the squared distance of every update, {"function": [D2, ...], "parameters": [...]}."""
-
-    def __init__(self, objective, x):
-        self.objective, self.x, self.before = objective, x, None
-        self.squares = {space: [] for space in SPACES}
-
-    def __call__(self, history):
-        """Measure what the update before this call did. The first has nothing before it, and is left out."""
-        theta = history.theta
-        y = self.objective.predict(theta, self.x)
-        if self.before is not None:
-            theta_before, y_before = self.before
-            step = theta - theta_before
-            self.squares["function"].append(mean_square(y, y_before))
-            self.squares["parameters"].append(item(dot(step, step)))
-        self.before = theta, y
 
 
 def five_digits(values):
     """Numbers for the record."""
     return [float(f"{value:.5g}") for value in values]
+
+
+# --- what came out ---------------------------------------------------------------------------------------
+
+
+def last_quarter(curves, space):
+    """Which share of the sum the last quarter of the updates brought, in percent."""
+    updates, sums = records.numbers(curves["update"]), records.numbers(curves[space])
+    return 100 * (1 - np.interp(0.75 * updates[-1], updates, sums) / sums[-1])
+
+
+def found(record, base):
+    """{method: {space: (median sum at the end, median share of the last quarter in percent)}}."""
+    runs, shares = record["results"]["runs"], {}
+    for method in COMPARED:
+        curves = [run["curves"] for run in runs[f"{method}, {base}"].values()]
+        shares[method] = {
+            space: (
+                float(np.median([each[space][-1] for each in curves])),
+                float(np.median([last_quarter(each, space) for each in curves])),
+            )
+            for space in SPACES
+        }
+    return shares
+
+
+# --- the figure ------------------------------------------------------------------------------------------
+
+
+def plot(record, folder):
+    """Sums by epoch, function space above and parameter space below, with momentum on the left; a line a seed."""
+    fig, axes = look.mosaic([[f"{space}, {base}" for base in RATES] for space in SPACES], height=5.0)
+    runs = record["results"]["runs"]
+    for name, (method, base) in RUNS.items():
+        for run in runs[name].values():
+            updates = records.numbers(run["curves"]["update"])
+            epochs = updates / run["epochs"]["update"][1] if len(run["epochs"]["update"]) > 1 else updates
+            for space in SPACES:
+                ax = axes[f"{space}, {base}"]
+                style = look.look(method)
+                (line,) = ax.plot(epochs, run["curves"][space], color=style.colour, linestyle=style.line, linewidth=1.0)
+                line.set_label(method if run is next(iter(runs[name].values())) else "_")
+    for (space, label), base in ((item, base) for item in SPACES.items() for base in RATES):
+        ax = axes[f"{space}, {base}"]
+        ax.set(xlabel="epochs", ylim=(0, None))
+        if base == next(iter(RATES)):
+            ax.set_ylabel(f"cumulative squared distance\nin {label}")
+        if space == "function":
+            ax.set_title(base)
+        if ax.get_lines():
+            ax.legend(frameon=False, fontsize=8)
+    path = folder / f"{NAME}.png"
+    look.save(fig, path, caption=caption(record))
+    return [path]
+
+
+def caption(record):
+    """One sentence: what is shown, and how much of each sum came late, from the record."""
+    settings, seeds = record["settings"], record["seeds"]
+    text = (
+        f"Cumulative squared distance of all updates of a {'-'.join(map(str, SIZES))} net on {settings['data']}, as a "
+        f"function on {settings['validation']} test images and in its parameters, "
+        f"{drawn(seeds).replace('median and range of', 'a line for each of')}"
+    )
+    if not record["results"]["complete"]:
+        return text + ": unfinished."
+    words = []
+    for base in RATES:
+        late = ", ".join(
+            f"{method} {sums['function'][1]:.0f} and {sums['parameters'][1]:.0f}"
+            for method, sums in found(record, base).items()
+        )
+        words.append(f"with {base} {late}")
+    return text + "; percent of the sums that the last quarter of the updates brought: " + "; ".join(words) + "."

@@ -36,7 +36,7 @@ RATES = {"momentum": (0.04, 0.9), "no momentum": (0.1, 0.0)}  # lr, momentum
 ETA = 0.02
 METHODS = {"SGD": 0, "SGD, lr + 9 eta": 0, "HCGD, n = 1": 1, "HCGD, n = 10": 10}  # corrections
 RUNS = {f"{method}, {base}": (method, base) for base in RATES for method in METHODS}
-SIZES, BATCH, MEASURED = (784, 90, 50, 10), 128, 10_000
+SIZES, BATCH, VALIDATION, MEASURED = (784, 90, 50, 10), 128, 256, 10_000
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def optimizer(method, base):
     if method.endswith("9 eta"):
         lr += 9 * ETA
     sgd, n = SGD(lr, momentum), METHODS[method]
-    return HCGD(sgd, n, ETA, lam=0.5, validation=256) if n else sgd
+    return HCGD(sgd, n, ETA, lam=0.5, validation=VALIDATION) if n else sgd
 
 
 def passes(method):
@@ -245,7 +245,15 @@ def caption(record):
             for name, found in compare(record, base).items()
         )
         words.append(f"with {base} {differences}")
-    return text + ": " + "; ".join(words) + "."
+    return text + ": " + "; ".join(words) + lost(record) + "."
+
+
+def lost(record):
+    """Which runs diverged, in words; empty if none did."""
+    runs = record["results"]["runs"].items()
+    counts = {name: len(each) - len(whole(each)) for name, each in runs}
+    words = [f"{name} ({count} {'seed' if count == 1 else 'seeds'})" for name, count in counts.items() if count]
+    return "; diverged: " + ", ".join(words) if words else ""
 
 
 def signed(pair):
