@@ -102,7 +102,7 @@ close(found, natural, atol=1e-6)
 #
 # The algorithm boxes have the root, 2019's eq. 2 the mean. To second order they are made of one matrix,
 #
-# $$ D^2 = d^\top G\, d + O(\lVert d \rVert^3), \quad D \approx \sqrt{d^\top G\, d}, \quad G = \tfrac1N J_y^\top J_y . $$
+# $$ D^2 = d^\top G\, d + O(\lVert d \rVert^3), \quad D \approx \sqrt{d^\top G\, d},\quad G = \tfrac1N J_y^\top J_y . $$
 #
 # $G$ is the Fisher information of a Gaussian with mean $y$: HCGD is natural gradient in another metric.
 
