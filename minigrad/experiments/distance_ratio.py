@@ -249,8 +249,8 @@ def averages(record):
             below.set(yscale="log", xscale="log")
             look.plain_numbers(below.xaxis)
         below.set(xlabel="epoch", ylabel="$D / |\\theta - \\phi|$")
-    axes[1, 0].legend(fontsize=7, frameon=False)
     if finished[DECAY]:
+        axes[1, 0].legend(fontsize=7, frameon=False)
         fig.colorbar(shown, ax=axes[0], label="log10 test error (%)")
     text = (
         f"{describe(record)}: means over epochs, a point (above) or line (below) a seed, {of_seeds(record['seeds'])}; "
