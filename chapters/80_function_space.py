@@ -296,7 +296,7 @@ ax.plot(variances, apart, "o-", color=BLACK, ms=3.5)
 ax.axhline(2**0.5, color=GREY, linewidth=0.8)
 for alpha, name in ((1 / 3, "PyTorch's default"), (2.0, "He")):
     where = (alpha, apart[variances.index(alpha)])
-    ax.annotate(name, where, xytext=(6, 10), textcoords="offset points", fontsize=8)
+    ax.annotate(name, where, xytext=(8, -12), textcoords="offset points", fontsize=8)
 ax.set(xscale="log", xlabel="variance of the weights, times inputs", ylabel="D between initializations")
 ax.set_title("Random nets 100-50-50-10: one function or many, as the weights' variance has it", fontsize=9)
 plain_numbers(ax.xaxis)

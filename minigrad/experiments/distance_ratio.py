@@ -7,7 +7,8 @@ softmax) from the update before, from the epoch before, and from the start, alon
     D / |theta - phi|      of an epoch, at a scale
 
 The test error has reached its plateau in the first epoch in which it is within a tenth of its mean over the last fifth
-of training. Correlations are of ranks (Spearman), over epochs after the first.
+of training; where that is the last epoch, claims about the time after it count as not held. Correlations are of ranks
+(Spearman), over epochs after the first.
 """
 
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ def findings(record):
         d: [ratio(run, d)[flat] / ratio(run, d)[end] for run, flat in zip(with_decay, flats, strict=True)]
         for d in DISTANCES
     }
+    reached = all(flat < len(run["test_error"]) - 1 for run, flat in zip(with_decay, flats, strict=True))
     moves = [function(run, "epoch")[end] / function(run, "epoch")[flat] for run, flat in zip(with_decay, flats)]
     after = lambda run, column, distance: np.array(run["epochs"][distance][column])[1:]
     correlation = {
@@ -147,12 +149,12 @@ def findings(record):
             "claim": "the ratio is steady once the test error is",
             "numbers": f"ratio at the plateau (epoch {span([flat + 1 for flat in flats])}) over the last: "
             f"{scales(settles)}",
-            "held": all(1 / STEADY < number < STEADY for numbers in settles.values() for number in numbers),
+            "held": reached and all(1 / STEADY < number < STEADY for numbers in settles.values() for number in numbers),
         },
         {
             "claim": "functions still move much between epochs after the plateau",
             "numbers": f"D between epochs at the end over that at the plateau: {span(moves)}",
-            "held": min(moves) > 0.5,
+            "held": reached and min(moves) > 0.5,
         },
         {
             "claim": "between epochs the two distances are negatively correlated",

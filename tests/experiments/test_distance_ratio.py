@@ -98,3 +98,5 @@ def test_findings():
     assert held(other, run(rising, falling)) == [False, True, True, False, True, False, False]
     unsteady = run([1.0, 1.1, 1.2, 1.3, 1.4], [5.0, 4.0, 3.0, 2.0, 0.1])
     assert held(unsteady, run(rising, rising))[1:3] == [False, False]
+    still_falling = run(rising, falling) | {"test_error": [0.5, 0.4, 0.3, 0.2, 0.1]}
+    assert held(still_falling, run(rising, rising))[1:3] == [False, False]
