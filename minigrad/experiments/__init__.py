@@ -18,6 +18,8 @@ EXPERIMENTS = {
     "centering": "centering",
     "conditioning": "conditioning",
     "deep-autoencoder": "deep_autoencoder",
+    "distance-estimator": "distance_estimator",
+    "distance-ratio": "distance_ratio",
     "distance-travelled": "distance_travelled",
     "hcgd-mnist": "hcgd_mnist",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
@@ -26,6 +28,7 @@ EXPERIMENTS = {
     "order-robustness": "order_robustness",
     "prong-sensitivity": "prong_sensitivity",
     "reparametrization": "reparametrization",
+    "trajectories": "trajectories",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
     "tune-metric-batch": "tune_metric_batch",
 }

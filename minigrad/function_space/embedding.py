@@ -42,8 +42,8 @@ def embed(D, dimensions=2, *, rng, starts=4, rtol=1e-5, maxiter=10_000):
     Raises ValueError for D that is not square, symmetric, finite, at least 0, and 0 on the diagonal, or 0 everywhere.
     """
     D = check_distances(D)
-    if not 1 <= dimensions < D.shape[0]:
-        raise ValueError(f"embedding: {D.shape[0]} points have 1..{D.shape[0] - 1} dimensions, got {dimensions}")
+    if not 1 <= dimensions < len(D):
+        raise ValueError(f"embedding: {len(D)} points have 1..{len(D) - 1} dimensions, got {dimensions}")
     first = classical_scaling(D, dimensions)
     random = [normal(rng, first.shape, "float64") for _ in range(starts)]
     trials = [smacof(D, X, rtol, maxiter) for X in (first, *random)]
@@ -52,7 +52,7 @@ def embed(D, dimensions=2, *, rng, starts=4, rtol=1e-5, maxiter=10_000):
     return Embedding(principal_axes(X), min(stresses), converged, stresses)
 
 
-def smacof(D, X, rtol=1e-5, maxiter=10_000):
+def smacof(D, X, rtol, maxiter):
     """(X, converged): Guttman transforms from X (T, d) on, until one moves X by at most rtol |X|."""
     for _ in range(maxiter):
         before, X = X, guttman(D, X)
@@ -66,7 +66,7 @@ def guttman(D, Z):
     d = pairwise(Z)
     B = -D / xp.where(d > 0, d, xp.inf)
     B = B - xp.diag(B.sum(axis=1))
-    return B @ Z / D.shape[0]
+    return B @ Z / len(D)
 
 
 def stress(D, X):

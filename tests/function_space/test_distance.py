@@ -52,6 +52,20 @@ def test_distances_are_a_norm():
     assert d(3 * f, 3 * g) == pytest.approx(3 * d(f, g), rel=1e-14)
 
 
+def test_benjamin_2019_figure_2_classifiers_are_up_to_root_2_apart():
+    sure = np.eye(4)
+    assert root_mean_square(dev(sure), dev(sure[[1, 2, 3, 0]])) == pytest.approx(2**0.5, rel=1e-15)
+    p, q = np.random.default_rng(0).dirichlet(0.05 * np.ones(4), size=(2, 500))
+    assert 1 < host(squared_distances(dev(p), dev(q))).max() <= 2
+
+
+def test_benjamin_2019_section_1_the_root_of_the_mean_square_is_not_the_mean_distance():
+    f, g = outputs(samples=100)
+    mean = np.mean([np.linalg.norm(a - b) for a, b in zip(f, g, strict=True)])
+    assert root_mean_square(dev(f), dev(g)) ** 2 == pytest.approx(mean**2 + np.var(np.linalg.norm(f - g, axis=1)))
+    assert mean < 0.98 * root_mean_square(dev(f), dev(g))
+
+
 def distance(root, objective, theta, x, f):
     """D or D2 on the host by plain matrix algebra; theta may be complex."""
     W = theta.reshape(4, 3)

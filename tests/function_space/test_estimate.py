@@ -65,6 +65,17 @@ def test_95_percent_of_intervals_hold_the_truth():
     assert roots == held  # a monotone function of the bounds
 
 
+def test_benjamin_2019_figure_3_bounds_come_from_squared_distances():
+    """How much D scatters from batch to batch: sd of s over 2 D sqrt(n), not sd of the distances over sqrt(n)."""
+    rng, n = np.random.default_rng(5), 100
+    f, g = (sides.reshape(2000, n, 3) for sides in heavy(2000 * n, rng))
+    measured = np.std([root_mean_square(dev(a), dev(b)) for a, b in zip(f, g, strict=True)])
+    whole = estimate(dev(f.reshape(-1, 3)), dev(g.reshape(-1, 3)))
+    assert whole.deviation / (2 * whole.root_mean_square * n**0.5) == pytest.approx(measured, rel=0.05)
+    singles = np.linalg.norm((f - g).reshape(-1, 3), axis=1)
+    assert singles.std() / n**0.5 < 0.97 * measured
+
+
 def test_level_is_the_share():
     rng, trials = np.random.default_rng(2), 1000
     held = 0
