@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "centering": "centering",
     "conditioning": "conditioning",
     "deep-autoencoder": "deep_autoencoder",
+    "forgetting": "forgetting",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",
     "one-unit-autoencoder": "one_unit_autoencoder",
