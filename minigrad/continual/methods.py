@@ -38,8 +38,8 @@ class Penalty(Plain):
         """(penalty, its gradient (n,), a fresh vector) for what was kept of one task or more."""
         raise NotImplementedError
 
-    def start(self, theta):
-        """What the method adds to the optimizer's state when a task begins."""
+    def start(self, theta, kept):
+        """What the method adds to the optimizer's state when a task begins at theta."""
         return {}
 
     def follow(self, state, g, d):
@@ -64,7 +64,7 @@ class Penalized:
 
     def init(self, objective, theta):
         """base's state, and the method's own."""
-        return self.base.init(objective, theta) | self.method.start(theta)
+        return self.base.init(objective, theta) | self.method.start(theta, self.kept)
 
     def observe(self, state, validation_loss):
         """Tell base's learning-rate schedule a validation loss."""

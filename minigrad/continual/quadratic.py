@@ -66,7 +66,7 @@ class SI(Penalty):
 
     g is the gradient of the task's own loss on the batch, d the whole update. There is no factor 1/2. Omega may be
     negative and is left so, as printed (the authors' own code clips it at 0).
-    Kept: Omega and theta_K. While a task is learned, omega and its start are in the optimizer's state.
+    Kept: Omega and theta_K. While a task is learned, the optimizer's state holds omega, and the first one's start.
     """
 
     c: float = 0.1
@@ -79,9 +79,9 @@ class SI(Penalty):
         """c sum Omega (theta - theta_K)^2 and 2 c Omega (theta - theta_K)."""
         return quadratic(theta, kept["Omega"], kept["centre"], self.c)
 
-    def start(self, theta):
-        """omega = 0, and where the task starts."""
-        return {"omega": xp.zeros_like(theta), "start": theta}
+    def start(self, theta, kept):
+        """omega = 0, and where the first task starts; every other starts where the last one ended."""
+        return {"omega": xp.zeros_like(theta)} | ({} if kept else {"start": theta})
 
     def follow(self, state, g, d):
         """omega - g d."""
@@ -89,8 +89,8 @@ class SI(Penalty):
 
     def keep(self, kept, objective, history, task, rng):
         """Omega with the task's share, and its end."""
-        theta, omega = history.theta, history.state["omega"]
-        share = omega / ((theta - history.state["start"]) ** 2 + self.xi)
+        theta, start = history.theta, kept["centre"] if kept else history.state["start"]
+        share = history.state["omega"] / ((theta - start) ** 2 + self.xi)
         Omega = kept["Omega"] + share if kept else share
         return {"Omega": Omega, "centre": theta}
 

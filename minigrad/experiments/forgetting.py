@@ -178,7 +178,7 @@ def report(lessons):
 
     epoch, first, mean: after each epoch of all tasks the accuracy on the first, and its mean over those so far (that
     being learned counts). final: after each task the accuracy on each so far. seconds: of an update, task by task.
-    kept: numbers kept after each task. running: further numbers that the optimizer's state holds beside Adam's.
+    kept: numbers kept after each task. running: further ones that the optimizer's state held beside Adam's in the last.
     """
     found = {"epoch": [], "first": [], "mean": [], "final": [], "seconds": [], "kept": []}
     for number, lesson in enumerate(lessons):
@@ -224,7 +224,7 @@ def plot(record, folder):
         look.label_ends(axes[part])
     names = [name for name in settings["methods"] if name in runs]
     bars(axes["kept"], {name: largest(runs[name]) / PIXELS for name in names})
-    axes["kept"].set(xlabel="numbers kept, in MNIST images")
+    axes["kept"].set(xlabel="numbers held beside Adam's, in MNIST images")
     bars(axes["seconds"], {name: 1000 * seconds(runs[name]) for name in names})
     axes["seconds"].set(xlabel="ms of an update" + (" (one core)" if settings["cores"] else ""))
     path = folder / f"{NAME}.png"

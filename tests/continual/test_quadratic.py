@@ -144,9 +144,12 @@ def test_si_takes_the_gradient_of_the_tasks_own_loss_and_the_whole_update():
 
 def test_si_keeps_shares_over_squared_ways_and_the_last_end():
     rng, method, kept, Omega = np.random.default_rng(0), SI(xi=0.3), {}, 0
+    end = rng.standard_normal(5)
     for _ in range(3):
-        start, end, omega = rng.standard_normal((3, 5))
-        kept = method.keep(kept, None, ended(dev(end), omega=dev(omega), start=dev(start)), None, None)
+        start, end, omega = end, *rng.standard_normal((2, 5))
+        state = method.start(dev(start), kept) | {"omega": dev(omega)}
+        assert set(state) == ({"omega"} if kept else {"omega", "start"})
+        kept = method.keep(kept, None, ended(dev(end), **state), None, None)
         Omega = Omega + omega / ((end - start) ** 2 + 0.3)
         assert numbers_kept(kept) == 10
     close(kept["Omega"], Omega, rtol=1e-14)
