@@ -44,6 +44,7 @@ def learn(
     *,
     updates,
     base=None,
+    theta=None,
     batch_size=100,
     seed=0,
     metrics=None,
@@ -58,10 +59,10 @@ def learn(
 
     tasks: a sequence of (x, t), alike in all but the number of samples; each is asked for once before the first is
     learned and once when it is its turn. method: Plain(), Retrain(), L2Memory(), EWC(), SI(). base: a first-order
-    optimizer, Adam() by default. seed: of parameters, batches and whatever the method draws; the first task is learned
-    alike by all methods. metrics: a function of a task's number that gives `fit` its metrics, {name: f(theta)}.
-    batch_size, evaluate_every, train_samples, clock: as in `fit`; each task's curves begin at update 0. progress: a bar
-    for each task, with this label if it is a string.
+    optimizer, Adam() by default. theta: where the first task starts; None draws it, as in `fit`. seed: of parameters,
+    batches and whatever the method draws; the first task is learned alike by all methods. metrics: a function of a
+    task's number that gives `fit` its metrics, {name: f(theta)}. batch_size, evaluate_every, train_samples, clock: as
+    in `fit`; each task's curves begin at update 0. progress: a bar for each task, with this label if it is a string.
 
     folder: holds the checkpoint of every task. resume: go on from there, bit for bit (on a CPU); tasks learned before
     are read from their checkpoints, and what the method keeps of them is made again.
@@ -77,7 +78,7 @@ def learn(
         for old in Path(folder).glob("task-*.npz"):
             old.unlink()
 
-    lessons, theta, kept = [], None, {}
+    lessons, kept = [], {}
     with interruptible() as pressed:
         for number, (x, t) in enumerate(tasks):
             rng, placed = np.random.default_rng([seed, number]), backend.asarray(x)

@@ -105,6 +105,13 @@ def test_adam_is_the_default():
     close(lessons(Plain(), base=None)[-1].theta, lessons(Plain(), base=Adam())[-1].theta, rtol=0)
 
 
+def test_theta_is_where_the_first_task_starts():
+    start = dev(np.random.default_rng(5).standard_normal(objective().layout.size))
+    (first, *_) = lessons(SI(), theta=start)
+    close(first.history.state["start"], start, rtol=0)
+    assert not np.allclose(host(lessons(SI())[0].history.state["start"]), host(start))
+
+
 def test_metrics_are_those_of_the_task_and_theta_that_is_learned():
     metrics = lambda number: {f"up to {number}": lambda theta: float(number)}
     for lesson in lessons(Plain(), metrics=metrics):
