@@ -72,13 +72,13 @@ def learn(
     what `fit` raises.
     """
     base = Adam() if base is None else base
-    _check(base, seed, tasks)
-    method.check([len(x) for x, _ in tasks])
+    _check(base, seed)
+    method.check(_samples(tasks))
     if folder is not None and not resume:
         for old in Path(folder).glob("task-*.npz"):
             old.unlink()
 
-    lessons, kept = [], {}
+    lessons, kept, label = [], {}, progress if isinstance(progress, str) else type(method).__name__
     with interruptible() as pressed:
         for number, (x, t) in enumerate(tasks):
             rng, placed = np.random.default_rng([seed, number]), backend.asarray(x)
@@ -96,9 +96,7 @@ def learn(
                 train_samples=train_samples,
                 checkpoint=None if folder is None else Path(folder) / f"task-{number}.npz",
                 resume=resume,
-                progress=f"{progress if isinstance(progress, str) else type(method).__name__} task {number}"
-                if progress
-                else False,
+                progress=f"{label} task {number}" if progress else False,
                 clock=clock,
             )
             if not history.interrupted:
@@ -109,14 +107,18 @@ def learn(
     return lessons
 
 
-def _check(base, seed, tasks):
+def _check(base, seed):
     if isinstance(base, type) or not hasattr(base, "follow"):
         raise TypeError(f"learn: base must be a first-order optimizer, such as Adam(), got {base!r}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise TypeError(f"learn: seed must be a whole number of at least 0, got {seed!r}")
+
+
+def _samples(tasks):
+    """How many samples each task has; an error that names the first that is no (x, t), or not like task 0."""
     if not hasattr(tasks, "__len__") or not len(tasks):
         raise TypeError(f"learn: tasks must be a sequence of at least one (x, t), got {tasks!r}")
-    first = None
+    samples, first = [], None
     for number, task in enumerate(tasks):
         try:
             data = Batches(task, 1, np.random.default_rng(0))  # x and t: kinds, shapes, finite
@@ -132,6 +134,8 @@ def _check(base, seed, tasks):
                     f"task {number}: a sample of {name} must be {_kind(expected, expected_kind)} as in task 0, "
                     f"got {_kind(shape, kind)}"
                 )
+        samples.append(data.samples)
+    return samples
 
 
 def _kind(shape, kind):

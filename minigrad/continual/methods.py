@@ -42,8 +42,8 @@ class Penalty(Plain):
         """What the method adds to the optimizer's state when a task begins at theta."""
         return {}
 
-    def follow(self, state, g, d):
-        """The state after an update theta + d, where g was the gradient of the task's own loss."""
+    def follow(self, state, g, theta, new):
+        """The state after an update from theta to new, where g was the gradient of the task's own loss."""
         return state
 
     def cost(self, kept, batch):
@@ -78,7 +78,7 @@ class Penalized:
             penalty, slope = self.method.penalty_and_grad(objective, theta, self.kept)
             total, slope, cost = loss + penalty, add_up([slope, g]), cost + self.method.cost(self.kept, batch)
         new, state, log = self.base.follow(theta, state, total, slope)
-        state = self.method.follow(state, g, new - theta)
+        state = self.method.follow(state, g, theta, new)
         return new, state, log | {"loss": loss, "penalty": penalty, "gradients": cost}
 
 

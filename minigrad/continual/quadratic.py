@@ -83,9 +83,9 @@ class SI(Penalty):
         """omega = 0, and where the first task starts; every other starts where the last one ended."""
         return {"omega": xp.zeros_like(theta)} | ({} if kept else {"start": theta})
 
-    def follow(self, state, g, d):
-        """omega - g d."""
-        return state | {"omega": state["omega"] - g * d}
+    def follow(self, state, g, theta, new):
+        """omega - g d, elementwise."""
+        return state | {"omega": state["omega"] - g * (new - theta)}
 
     def keep(self, kept, objective, history, task, rng):
         """Omega with the task's share, and its end."""
