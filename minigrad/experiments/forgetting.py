@@ -212,7 +212,7 @@ def ewc_numbers(sizes):
 def plot(record, folder):
     """One figure: accuracy on the first task and over all, memory in images, and seconds of an update."""
     runs, settings = finished(record), record["settings"]
-    fig, axes = look.mosaic([["first", "mean"], ["kept", "seconds"]], height=4.6, height_ratios=[2.2, 1])
+    fig, axes = look.mosaic([["first", "mean"], ["kept", "seconds"]], width=9.0, height=4.8, height_ratios=[2.2, 1])
     for name, found in runs.items():
         x = np.array(found[0]["epoch"]) / settings["epochs"]
         for part in ("first", "mean"):
@@ -236,7 +236,7 @@ def bars(ax, lengths):
     """A bar for each method, in its colour."""
     for i, (name, length) in enumerate(reversed(lengths.items())):
         ax.barh(i, length, color=look.look(name).colour, hatch="//" if look.look(name).line == ":" else None)
-        ax.text(length, i, f" {length:.3g}", va="center", fontsize=7)
+        ax.text(length, i, f" {length:,.0f}" if length >= 100 else f" {length:.3g}", va="center", fontsize=7)
     ax.set(yticks=range(len(lengths)))
     ax.set_yticklabels(list(reversed(lengths)), fontsize=7)
     ax.margins(x=0.15)

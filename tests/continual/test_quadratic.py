@@ -7,6 +7,7 @@ import pytest
 
 from minigrad.continual import EWC, SI, numbers_kept
 from minigrad.continual.methods import Penalized
+from minigrad.continual.quadratic import quadratic
 from minigrad.losses import Categorical, Gaussian
 from minigrad.optimizers import SGD, Adam, Waterfall
 from tests.helpers import close, dev, host
@@ -205,6 +206,31 @@ def test_schedules_are_told_the_validation_loss():
     optimizer, objective, theta, _ = penalized(SGD(Waterfall(0.1)))
     state = optimizer.init(objective, theta)
     assert optimizer.observe(state, 2.0) == optimizer.base.observe(state, 2.0) != state
+
+
+def test_what_is_checked_to_be_finite_is_the_sum():
+    """float32 overflows in the penalty's value before it does in its gradient."""
+
+    class Noting(SGD):
+        def follow(self, theta, state, loss, g):
+            seen.append(loss)
+            return super().follow(theta, state, loss, g)
+
+    seen = []
+    optimizer, objective, theta, batch = penalized(Noting(0.1))
+    _, _, log = optimizer.step(theta, optimizer.init(objective, theta), objective, batch)
+    assert seen == [log["loss"] + log["penalty"]] and log["penalty"] > 0
+
+
+def test_long_vectors_pass_by_in_blocks():
+    theta, weights, centre = np.random.default_rng(0).standard_normal((3, 300_000))
+    value, g = quadratic(dev(theta), dev(weights), dev(centre), 0.7)
+    assert value == pytest.approx(0.7 * weights @ (theta - centre) ** 2, rel=1e-9)
+    close(g, 1.4 * weights * (theta - centre), rtol=1e-14)
+
+
+def test_hyper_parameters_are_those_of_the_papers():
+    assert EWC() == EWC(lam=500.0, kind="mc", samples=1) and SI() == SI(c=0.1, xi=0.1)
 
 
 def test_a_penalty_that_is_not_finite_is_an_error():

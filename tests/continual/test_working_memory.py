@@ -105,7 +105,8 @@ def test_penalty_is_half_lam_times_the_distance_on_the_whole_memory(loss, distan
 
 
 def test_root_as_printed_is_the_default():
-    assert L2Memory().distance == "root mean square" and L2Memory().lam == 1.3 and L2Memory().size == 1024
+    assert L2Memory() == L2Memory(lam=1.3, size=1024, distance="root mean square")
+    assert Retrain() == Retrain(size=1024, interval=10)
 
 
 @pytest.mark.parametrize("method", [L2Memory(size=8), L2Memory(size=8, distance="mean square")], ids=["root", "mean"])

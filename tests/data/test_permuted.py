@@ -35,6 +35,11 @@ def test_on_the_backend(device):
     np.testing.assert_array_equal(backend.to_host(found), Permuted(X, T, 2)[1][0])
 
 
+def test_one_task_is_the_data():
+    ((x, t),) = Permuted(X, T, 1)
+    assert np.array_equal(x, X) and t is T
+
+
 @pytest.mark.parametrize("k", [-1, 3])
 def test_refuses_tasks_that_there_are_not(k):
     with pytest.raises(IndexError, match=f"tasks 0 to 2, not {k}"):
