@@ -1,5 +1,6 @@
 """The loop over tasks: what each task starts from, who is asked what when, resuming bit for bit, and bad input."""
 
+import inspect
 import os
 import signal
 import sys
@@ -269,6 +270,16 @@ def test_refuses_a_memory_larger_than_a_task_before_it_learns_anything(method, m
     monkeypatch.setattr(LEARN, "fit", None)
     with pytest.raises(ValueError, match="1024 examples are 1024 of each of 1 tasks, but the last has 40 samples"):
         lessons(method)
+
+
+def test_defaults_are_fits():
+    ours, theirs = (inspect.signature(function).parameters for function in (learn, fit))
+    for name in ("batch_size", "seed", "evaluate_every", "train_samples", "progress", "resume", "clock"):
+        assert ours[name].default == theirs[name].default
+
+
+def test_a_task_may_be_a_single_sample():
+    assert len(learn(objective(), Plain(), [(X[:1], T[:1])], updates=1, batch_size=1, progress=False)) == 1
 
 
 def test_tasks_may_differ_in_the_number_of_samples():
