@@ -84,8 +84,16 @@ class SI(Penalty):
         return {"omega": xp.zeros_like(theta)} | ({} if kept else {"start": theta})
 
     def follow(self, state, g, theta, new):
-        """omega - g d, elementwise."""
-        return state | {"omega": state["omega"] - g * (new - theta)}
+        """omega - g d, elementwise; the vectors pass by once."""
+        omega = xp.empty_like(theta)
+
+        def work(block):
+            share = new[block] - theta[block]
+            share *= g[block]
+            xp.subtract(state["omega"][block], share, out=omega[block])
+
+        over_blocks(theta.shape[0], work)
+        return state | {"omega": omega}
 
     def keep(self, kept, objective, history, task, rng):
         """Omega with the task's share, and its end."""
