@@ -1,6 +1,6 @@
 """minigrad: natural-gradient and second-order training, from scratch in NumPy and CuPy."""
 
-from . import autodiff, backend, curvature, data, function_space, linalg, losses, nets, optimizers
+from . import autodiff, backend, continual, curvature, data, function_space, linalg, losses, nets, optimizers
 from .backend import use
 from .objective import Objective
 from .training import fit
@@ -12,6 +12,7 @@ __all__ = [
     "use",
     "autodiff",
     "backend",
+    "continual",
     "curvature",
     "data",
     "function_space",

@@ -63,6 +63,11 @@ METHODS = {
     "HCGD, n = 10": Look(BLUE, "^", ":"),
     "HCAdam": Look(SKY, "P", ":"),
     "mirror descent": Look(VERMILLION, "v", ":"),
+    "Adam+retrain": Look(ORANGE, "o", "--"),
+    "L2 memory": Look(VERMILLION, "^"),
+    "L2 memory, squared": Look(VERMILLION, "P", ":"),
+    "EWC": Look(GREEN, "s"),
+    "SI": Look(PURPLE, "o"),
     "random search": Look(GREY, "x", ":"),
 }
 

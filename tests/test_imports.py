@@ -20,6 +20,7 @@ FLOORS = [
     {"curvature", "function_space"},
     {"optimizers"},
     {"training"},
+    {"continual"},
     {"experiments"},
     {"cli"},
 ]
@@ -33,6 +34,7 @@ ON_THE_HOST = {
     "autodiff/ops": "permutations of axes, and the type of index numbers",
     "data": "files are read on the host",
     "training": "records and checkpoints are written on the host",
+    "continual/learn": "seeds of tasks are host numbers",
     "search": "hyper-parameters are host numbers",
     "plot": "figures are drawn on the host",
     "experiments": "tables and figures are made on the host",

@@ -90,6 +90,11 @@ TESTS = {
     "minigrad/optimizers/solvers.py": ["tests/optimizers/test_natural_gradient.py"],
     "minigrad/optimizers/phases.py": ["tests/optimizers/test_phases.py"],
     "minigrad/data/deformed.py": ["tests/data/test_deformed.py"],
+    "minigrad/data/permuted.py": ["tests/data/test_permuted.py"],
+    "minigrad/continual/learn.py": ["tests/continual/test_learn.py"],
+    "minigrad/continual/methods.py": ["tests/continual/test_quadratic.py", "tests/continual/test_working_memory.py"],
+    "minigrad/continual/quadratic.py": ["tests/continual/test_quadratic.py"],
+    "minigrad/continual/working_memory.py": ["tests/continual/test_working_memory.py"],
 }
 
 PYTEST = ["-x", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", "."]

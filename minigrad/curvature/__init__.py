@@ -2,7 +2,7 @@
 
 from .blocks import Restricted, block_diagonal
 from .factors import Factors, Moments, factors_of, input_means, input_moments, kronecker_factors
-from .fisher import factored_fisher, fisher, pullback, scores
+from .fisher import factored_fisher, fisher, fisher_diagonal, pullback, scores
 from .gauss_newton import gauss_newton, through_y
 from .hessian import hessian
 from .layers import Layer, affine_layers
@@ -23,6 +23,7 @@ __all__ = [
     "factored_fisher",
     "factors_of",
     "fisher",
+    "fisher_diagonal",
     "gauss_newton",
     "gradient_covariance",
     "hessian",

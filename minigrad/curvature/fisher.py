@@ -33,6 +33,23 @@ def fisher(objective, theta, data, kind="exact", *, rng=None, samples=1, lineari
     return SampleMetric(SampleGradients(J, scores(objective.loss, r, kind=kind, rng=rng, samples=samples)))
 
 
+def fisher_diagonal(objective, theta, data, kind="mc", *, rng=None, samples=1):
+    """The diagonal of `fisher`, (n,): the mean over samples of E[g^2], elementwise, and no operator.
+
+    data, kind, rng, samples: as in `fisher`. "exact" sweeps backwards once an output. A large batch goes through in
+    slices of `objective.rows`, none of whose tapes is kept.
+    Raises what `fisher` raises, and NotImplementedError where the net is not made of affine layers (`affine_layers`).
+    """
+    check_kind(kind, rng, samples)
+    x, t = objective.checked(theta, data) if kind == "empirical" else (objective.inputs(theta, data), None)
+    total = xp.zeros_like(theta)
+    for rows in objective.slices(theta, x.shape[0], objective.rows):
+        r, J = objective.linearize(theta, x[rows])
+        draws = scores(objective.loss, r, None if t is None else t[rows], kind, rng=rng, samples=samples)
+        total += SampleGradients(J, draws).squares() * (1.0 / (len(draws) * x.shape[0]))
+    return total
+
+
 def factored_fisher(objective, theta, x):
     """The exact Fisher information as G = P' P / (O N), with O rows a sample where mc draws some: a SampleMetric.
 

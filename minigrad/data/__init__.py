@@ -5,6 +5,7 @@
     for x, t in Batches(train, 128, rng): ...                 # without end, and resumable from three numbers
     for x, t in batches(validation, 1000): ...                # one pass
     x, t = DeformedDigits(*train, seed=0).samples(0, 128)     # of a sequence of deformed images without end
+    x, t = Permuted(*train, count=8)[3]                       # the same images, their pixels in another order
 
 Files are found where they already are (`sources.py` has the order), else downloaded and checked by hash.
 Whatever is not the whole data set from its own place says so in one line on stderr; damaged files are
@@ -14,5 +15,16 @@ refused by name (`idx.py`, `cifar.py`).
 from minigrad.data.datasets import cifar10, fashion_mnist, mnist
 from minigrad.data.deformed import Deformation, DeformedDigits
 from minigrad.data.minibatches import Batches, batches, split
+from minigrad.data.permuted import Permuted
 
-__all__ = ["Batches", "batches", "cifar10", "fashion_mnist", "mnist", "split", "DeformedDigits", "Deformation"]
+__all__ = [
+    "Batches",
+    "batches",
+    "cifar10",
+    "fashion_mnist",
+    "mnist",
+    "split",
+    "DeformedDigits",
+    "Deformation",
+    "Permuted",
+]

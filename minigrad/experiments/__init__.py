@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "distance-estimator": "distance_estimator",
     "distance-ratio": "distance_ratio",
     "distance-travelled": "distance_travelled",
+    "forgetting": "forgetting",
     "hcgd-mnist": "hcgd_mnist",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",

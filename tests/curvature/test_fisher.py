@@ -5,7 +5,7 @@ import pytest
 
 from minigrad import Objective
 from minigrad.autodiff import check, linearize
-from minigrad.curvature import factored_fisher, fisher, pullback
+from minigrad.curvature import factored_fisher, fisher, fisher_diagonal, pullback
 from minigrad.linalg import cg, identity
 from minigrad.losses import Categorical
 from tests.curvature.cases import CASES, N, cut_into_two_slices, each_case, problem, scores
@@ -93,6 +93,44 @@ def test_exact_and_empirical_differ_where_the_model_is_wrong():
     args = (*CASES["Bernoulli"], *problem(*CASES["Bernoulli"]))
     exact, empirical = (host(operator(kind, *args).dense()) for kind in ("exact", "empirical"))
     assert abs(exact - empirical).max() > 0.1 * abs(exact).max()
+
+
+# --- the diagonal -----------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize(("kind", "samples"), [("exact", 1), ("mc", 1), ("mc", 3), ("empirical", 1)])
+def test_diagonal_is_the_operators(net, loss, kind, samples):
+    theta, x, t = problem(net, loss)
+    expected = np.diag(
+        host(operator(kind, net, loss, theta, x, t, **({"samples": samples} if kind == "mc" else {})).dense())
+    )
+    data = (dev(x), dev(t)) if kind == "empirical" else dev(x)
+    objective, rng = Objective(net, loss), np.random.default_rng(0)
+    close(fisher_diagonal(objective, dev(theta), data, kind, rng=rng, samples=samples), expected)
+
+
+@each_case
+@pytest.mark.parametrize("kind", KINDS)
+def test_diagonal_goes_through_a_batch_in_slices(net, loss, kind):
+    """Slice by slice, with the whole batch's 1/N; targets are drawn in the samples' order."""
+    theta, x, t = problem(net, loss, n=7)
+    data = (dev(x), dev(t)) if kind == "empirical" else dev(x)
+    whole, sliced = (
+        fisher_diagonal(Objective(net, loss, rows=rows), dev(theta), data, kind, rng=np.random.default_rng(3))
+        for rows in (None, 2)
+    )
+    close(sliced, whole)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_diagonal_on_a_device(dtype, device):
+    net, loss = CASES["Categorical"]
+    theta, x, t = problem(net, loss)
+    draws = dict(rng=np.random.default_rng(0))
+    for kind, data in (("exact", dev(x)), ("mc", dev(x)), ("empirical", (dev(x), dev(t)))):
+        found = fisher_diagonal(Objective(net, loss), dev(theta, dtype), data, kind, **draws)
+        assert found.dtype == dtype and host(found).min() >= 0 and host(found).max() > 0
 
 
 # --- what every kind promises -----------------------------------------------------------------------------
@@ -220,6 +258,7 @@ def test_bad_input(call, error, message):
     net, loss = CASES["Categorical"]
     theta, x, t = problem(net, loss)
     data, options = call(dev(x), dev(t))
-    with pytest.raises(error) as caught:
-        fisher(Objective(net, loss), dev(theta), data, **options)
-    assert message in str(caught.value)
+    for function in (fisher, fisher_diagonal):
+        with pytest.raises(error) as caught:
+            function(Objective(net, loss), dev(theta), data, **{"kind": "exact"} | options)
+        assert message in str(caught.value)
