@@ -148,6 +148,11 @@ class Objective:
         """
         return replace(self, net=self.net.settled(theta, x)) if hasattr(self.net, "settled") else self
 
+    def thinned(self, theta, rng):
+        """The objective of the net with dropout masks drawn, for one update; itself, without dropout."""
+        net = self.net.thinned(rng, theta.dtype) if hasattr(self.net, "thinned") else self.net
+        return self if net is self.net else replace(self, net=net)
+
     # -- slices ------------------------------------------------------------------------------------------
 
     def slices(self, theta, n, limit=None):

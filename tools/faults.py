@@ -69,6 +69,7 @@ TESTS = {
     "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
     "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
     "minigrad/nets/mlp.py": ["tests/nets"],
+    "minigrad/nets/dropout.py": ["tests/nets/test_dropout.py"],
     "minigrad/nets/normalization.py": ["tests/nets/test_normalization.py"],
     "minigrad/nets/whitening.py": ["tests/nets/test_whitening.py"],
     "minigrad/optimizers/damping.py": ["tests/optimizers/test_damping.py"],

@@ -1,6 +1,7 @@
 """Networks as pure functions of a parameter dict, and the layout of their parameters in one vector."""
 
 from .autoencoder import autoencoder
+from .dropout import Dropout
 from .init import FanIn, Glorot, He, Sparse
 from .layout import Layout
 from .mlp import ACTIVATIONS, MLP, mlp
@@ -19,6 +20,7 @@ __all__ = [
     "Sparse",
     "BatchNorm",
     "MeanOnly",
+    "Dropout",
     "Whitening",
     "WhitenedNet",
     "from_whitened",

@@ -21,6 +21,7 @@ class MLP:
     """Affine layers `names` of widths `sizes` (one more than layers), each followed by its activation's name.
 
     normalization: None, or a part that stands before the activation of every layer but the last (`normalization.py`).
+    dropout: None, or Dropout(rate), behind the activation of every layer but the last.
     net(p, x): x (N, sizes[0]) -> r (N, sizes[-1]), p a dict of views. net.apply(theta, x): the same from flat theta.
     """
 
@@ -29,6 +30,7 @@ class MLP:
     names: tuple
     initializer: object
     normalization: object = None
+    dropout: object = None
 
     def __post_init__(self):
         if len(self.sizes) < 2 or any(not isinstance(n, Integral) or n < 1 for n in self.sizes):
@@ -82,6 +84,13 @@ class MLP:
         self._forward(self.layout.views(theta), x, noting)
         return replace(self, normalization=replace(part, population=population))
 
+    def thinned(self, rng, dtype):
+        """The net without the units that dropout leaves out, drawn anew; itself, if it has no dropout."""
+        if self.dropout is None:
+            return self
+        widths = dict(zip(self.names[:-1], self.sizes[1:-1], strict=True))
+        return replace(self, dropout=self.dropout.drawn(rng, widths, dtype))
+
     def _forward(self, p, x, normalization):
         h = x
         for name, activation in zip(self.names, self.activations, strict=True):
@@ -89,18 +98,20 @@ class MLP:
             if self._normalizes(name):
                 a = normalization(a, p, name)
             h = ACTIVATIONS[activation](a)
+            if self.dropout is not None and name != self.names[-1]:
+                h = self.dropout(h, name)
         return h
 
     def _normalizes(self, name):
         return self.normalization is not None and name != self.names[-1]
 
 
-def mlp(sizes, activation="tanh", output="linear", init=None, normalization=None):
+def mlp(sizes, activation="tanh", output="linear", init=None, normalization=None, dropout=None):
     """An MLP of the given widths, e.g. mlp([784, 1500, 10], activation="tanh").
 
     activation: of the hidden layers; output: of the last ("linear" leaves it to the loss, as a matched pair needs).
     init: an initializer of `minigrad.nets.init`, Glorot() by default. normalization: of the hidden layers' pre-
-    activations, BatchNorm() or MeanOnly(); None by default.
+    activations, BatchNorm() or MeanOnly(); None by default. dropout: of the hidden units, e.g. Dropout(0.5).
     Raises ValueError for unknown activations (naming the nearest) or sizes that are not positive whole numbers.
     """
     count = len(sizes) - 1
@@ -110,4 +121,5 @@ def mlp(sizes, activation="tanh", output="linear", init=None, normalization=None
         tuple(f"layer{i}" for i in range(count)),
         init or Glorot(),
         normalization,
+        dropout,
     )

@@ -151,9 +151,8 @@ class _Run:
     def step(self):
         """One update, timed; returns the loss on its batch. Nothing is kept of a step that was not finite."""
         h, begin = self.history, self.clock()
-        theta, state, log = self.optimizer.step(
-            h.point, h.state, self.objective, next(self.batches), self.draw, self.rng
-        )
+        objective = self.objective.thinned(h.point, self.rng)  # dropout leaves one net for all of an update
+        theta, state, log = self.optimizer.step(h.point, h.state, objective, next(self.batches), self.draw, self.rng)
         backend.sync()
         h.seconds += self.clock() - begin
         for name in ("loss", "gradient_norm"):
