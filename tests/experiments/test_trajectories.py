@@ -60,5 +60,5 @@ def test_findings():
     assert findings({"between": [0.01, 0.1, 0.4], "start": [0.0, 0.6, 1.0]}, parameters) == [True] * 4
     near = {"between": [0.2, 0.19, 0.1], "start": [0.0, 0.1, 0.2]}
     assert findings({"between": [0.3, 0.4, 0.3], "start": [0.0, 0.6, 1.0]}, near) == [False] * 4
-    early = {"between": [0.01, 0.1, 0.4], "start": [0.0, 0.4, 1.0]}  # half-way is at the end
+    early = {"between": [0.01, 0.1, 0.6], "start": [0.0, 0.4, 1.0]}  # half-way is at the end
     assert findings(early, parameters) == [True, False, False, True]
