@@ -49,9 +49,14 @@ SCALES = {
 
 
 def run(options):
-    """The record: {"paths": {"update", "test_error", space: {"points", "stress", "between", "start"}}}."""
+    """The record: {"paths": {"update", "test_error", space: {"points", "stress", "between", "start"}}}.
+
+    Raises ValueError for a single seed, which has no other to be compared with.
+    """
     scale = SCALES[options.scale]
     seeds = list(range(options.seeds or scale.seeds))
+    if len(seeds) < 2:
+        raise ValueError(f"{NAME}: paths are compared, so it takes at least 2 seeds, got {len(seeds)}")
     task = mnist_task(scale.sizes, scale.images, scale.measured)
     settings = task.settings() | {"epochs": scale.epochs}
     parts = {"paths": lambda results: paths(task, scale.epochs, seeds, scale.starts, options.progress)}

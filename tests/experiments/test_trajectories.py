@@ -40,6 +40,11 @@ def test_run_and_plot(options):
     assert experiment.caption(loaded).endswith(": unfinished.") and experiment.plot(loaded, options.out)
 
 
+def test_one_seed_has_no_other(options):
+    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+        experiment.run(dataclasses.replace(options, seeds=1))
+
+
 def test_curves_are_means_at_equal_points():
     """Two runs of three points on a line: 0, 1, 4 and 1, 3, 9."""
     points = np.array([0.0, 1.0, 4.0, 1.0, 3.0, 9.0])
