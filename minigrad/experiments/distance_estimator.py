@@ -193,14 +193,16 @@ def plot(record, folder):
         if done:
             for found, epoch, colour in zip(done[0]["pairs"][distance], settings["shown"], BLUES, strict=False):
                 draw_pair(left, middle, settings["counts"], found, f"epoch {epoch}", colour)
+            left.set_ylim(bottom=0.5 * min(min(found["running"]) for found in done[0]["pairs"][distance]))
             shown = draw_deviations(right, [run["tables"][distance] for run in done])
             fig.colorbar(shown, ax=right, label="epoch")
         left.set(xscale="log", yscale="log", xlabel="images n", ylabel=f"D {TITLES[distance]}")
         middle.set(xscale="log", yscale="log", xlabel="images n", ylabel="95 % bounds, % of D")
         right.set(xscale="log", yscale="log", xlabel="D2", ylabel="sd of single images")
         middle.axhline(100 * FEW_PERCENT, color=look.GREY, linewidth=0.8)
-        for axis in (left.xaxis, middle.xaxis, middle.yaxis):
-            look.plain_numbers(axis)
+        for ax in (left, middle, right):
+            look.plain_numbers(ax.xaxis)
+            look.plain_numbers(ax.yaxis)
     if done:
         axes[0, 0].legend(fontsize=7, frameon=False)
     path = folder / f"{NAME}.png"

@@ -43,7 +43,7 @@ class Scale:
 SCALES = {
     "quick": Scale(SMALL, 1300, 300, 5, 5, 1),
     "usual": Scale(SIZES, 10_000, 1000, 12, 5, 1),
-    "full": Scale(SIZES, None, 2000, 50, 8, 3),
+    "full": Scale(SIZES, None, 5000, 50, 8, 3),
 }
 
 
@@ -250,6 +250,7 @@ def averages(record):
         if finished[DECAY]:
             below.set(yscale="log", xscale="log")
             look.plain_numbers(below.xaxis)
+            look.plain_numbers(below.yaxis)
         below.set(xlabel="epoch", ylabel="$D / |\\theta - \\phi|$")
     if finished[DECAY]:
         axes[1, 0].legend(fontsize=7, frameon=False)

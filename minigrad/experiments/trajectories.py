@@ -7,7 +7,7 @@ once for functions (root mean square) and once for parameters (Euclidean).
 
 Pictures can mislead; what is claimed is also measured. With b the mean distance between runs at equal updates and s
 that of a run from its own start: two runs that go unrelated ways from one point have b = sqrt(2) s, those that take the
-same way have b = 0. The middle is where s first reaches half of its final value.
+same way have b = 0. "Largely one path" is taken as b < s / 2, half-way, where s first reaches half of its final value.
 """
 
 from dataclasses import dataclass
@@ -49,9 +49,14 @@ SCALES = {
 
 
 def run(options):
-    """The record: {"paths": {"update", "test_error", space: {"points", "stress", "between", "start"}}}."""
+    """The record: {"paths": {"update", "test_error", space: {"points", "stress", "between", "start"}}}.
+
+    Raises ValueError for a single seed, which has no other to be compared with.
+    """
     scale = SCALES[options.scale]
     seeds = list(range(options.seeds or scale.seeds))
+    if len(seeds) < 2:
+        raise ValueError(f"{NAME}: paths are compared, so it takes at least 2 seeds, got {len(seeds)}")
     task = mnist_task(scale.sizes, scale.images, scale.measured)
     settings = task.settings() | {"epochs": scale.epochs}
     parts = {"paths": lambda results: paths(task, scale.epochs, seeds, scale.starts, options.progress)}
@@ -111,10 +116,10 @@ def findings(record):
             "held": apart[f] < 0.1 and apart[p] > 0.5,
         },
         {
-            "claim": "at first they follow an identical path of functions",
+            "claim": "at first they follow largely one path of functions",
             "numbers": f"half-way (update {found['update'][half]}) b / s is {shared[f]:.2f} (0 one way, 1.41 unrelated "
             f"ways), of parameters {shared[p]:.2g}",
-            "held": shared[f] < 0.25,
+            "held": shared[f] < 0.5,
         },
         {
             "claim": "late, they diverge as functions",

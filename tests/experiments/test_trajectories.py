@@ -40,6 +40,11 @@ def test_run_and_plot(options):
     assert experiment.caption(loaded).endswith(": unfinished.") and experiment.plot(loaded, options.out)
 
 
+def test_one_seed_has_no_other(options):
+    with pytest.raises(ValueError, match="at least 2 seeds, got 1"):
+        experiment.run(dataclasses.replace(options, seeds=1))
+
+
 def test_curves_are_means_at_equal_points():
     """Two runs of three points on a line: 0, 1, 4 and 1, 3, 9."""
     points = np.array([0.0, 1.0, 4.0, 1.0, 3.0, 9.0])
@@ -60,5 +65,5 @@ def test_findings():
     assert findings({"between": [0.01, 0.1, 0.4], "start": [0.0, 0.6, 1.0]}, parameters) == [True] * 4
     near = {"between": [0.2, 0.19, 0.1], "start": [0.0, 0.1, 0.2]}
     assert findings({"between": [0.3, 0.4, 0.3], "start": [0.0, 0.6, 1.0]}, near) == [False] * 4
-    early = {"between": [0.01, 0.1, 0.4], "start": [0.0, 0.4, 1.0]}  # half-way is at the end
+    early = {"between": [0.01, 0.1, 0.6], "start": [0.0, 0.4, 1.0]}  # half-way is at the end
     assert findings(early, parameters) == [True, False, False, True]

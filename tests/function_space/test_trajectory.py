@@ -89,7 +89,7 @@ CASES = {  # every: updates measured by scale, and from where
 
 @pytest.mark.parametrize("loss", [Categorical(), Gaussian()], ids=["softmax", "linear"])
 @pytest.mark.parametrize("every", CASES)
-def test_recorder_measures_updates_epochs_and_the_way_from_the_start(every, loss):
+def test_recorder_measures_updates_epochs_and_the_way_from_the_start(every, loss, device):
     recorder, path, outputs = recorded(every=every, loss=loss)
     for scale, pairs in CASES[every].items():
         table = recorder.tables[scale]
