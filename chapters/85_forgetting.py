@@ -368,8 +368,8 @@ for name, found in traded.items():
 
 # %% [markdown]
 # One seed, three short tasks: for as much of the first task, the working memory leaves more of the last than the
-# penalties on parameters. EWC at 500 holds the first task best of all, and learns the last one worst; which $\lambda$ is
-# right depends on what is asked for, and figure 4 asks for the first task alone. SI at 0.1 is little more than Adam:
+# penalties on parameters. EWC at 500 holds the first task best of all, and learns the last one worst; which $\lambda$
+# is right depends on what is asked for, and figure 4 asks for the first task alone. SI at 0.1 is little more than Adam:
 # its $\Omega$ grows with the length of training. Root and square trade about alike, at strengths of their own.
 #
 # Figure 4 itself, with its overheads and memory: `python -m minigrad run forgetting --full` (eight tasks of 60,000
