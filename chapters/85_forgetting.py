@@ -134,7 +134,8 @@ for ax, found, where in (
 ):
     for i, (name, colour) in enumerate((("KL", BLACK), ("$d'Fd/2$", VERMILLION), ("diagonal", GREEN))):
         ax.loglog(share, found[:, i], color=colour, label=name)
-    ax.set(xlabel="share of the way", title=where)
+    ax.set_xlabel("share of the way")
+    ax.set_title(where, fontsize=9)
     label_ends(ax)
     print(f"{where}: at 1 % of the way the diagonal says {found[0, 2] / found[0, 0]:.2f} times the KL divergence, "
           f"all of F {found[0, 1] / found[0, 0]:.2f}; at all of it {found[-1, 2] / found[-1, 0]:.2f} and "
@@ -143,6 +144,9 @@ axes[0].set_ylabel("nats")
 _ = fig.suptitle("How far the old function is left behind: truth, second order, its diagonal", fontsize=9)
 
 # %% [markdown]
+# Of the change that task B asks for, the diagonal sees half at the beginning. At the end even the whole of $F$ sees
+# less than a tenth: so far away a quadratic form says little. A penalty that is to hold the net must keep it near.
+#
 # ## 3. The same, kept in examples
 #
 # The working memory keeps inputs and the old outputs, and asks for the distance itself:
@@ -363,6 +367,11 @@ for name, found in traded.items():
               + (" (the paper's)" if s == paper[name] else "") + (" (the best mean)" if s == best else ""))  # fmt: skip
 
 # %% [markdown]
+# One seed, three short tasks: for as much of the first task, the working memory leaves more of the last than the
+# penalties on parameters. EWC at 500 holds the first task best of all, and learns the last one worst; which $\lambda$
+# is right depends on what is asked for, and figure 4 asks for the first task alone. SI at 0.1 is little more than Adam:
+# its $\Omega$ grows with the length of training. Root and square trade about alike, at strengths of their own.
+#
 # Figure 4 itself, with its overheads and memory: `python -m minigrad run forgetting --full` (eight tasks of 60,000
 # digits, 2 x 400 units, three seeds).
 
