@@ -229,6 +229,7 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | Hessian by nested tapes | Pearlmutter 1994; George 3.1.4 | | `autodiff.tape` | 10 | |
 # | perceptron | George 1.4.1 | | `nets.mlp` | 20 | |
 # | deep autoencoder | George 1.4.3, 2.5 | | `nets.autoencoder` | 20 | `deep-autoencoder` |
+# | `Dropout` | Srivastava et al. 2014; B18 alg. 1 | | `nets.dropout` | 82 | |
 # | `BatchNorm`, `MeanOnly` | George 3.6.2; Ioffe & Szegedy 2015 | | `nets.normalization` | 70 | `conditioning` |
 # | whitened layers: `Whitening` | Desjardins et al. 3.1 | 6, 7 | `nets.whitening` | 70 | `conditioning` |
 # | initial weights: `Glorot`, `He`, `FanIn`, `Sparse` | George 2.4.2 | | `nets.init` | 20 | |
@@ -267,6 +268,14 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `ACP`, alpha by `SquaredGradient` | George alg. 3, 3.4.2 | 3.3.3, 3.3.4 | `optimizers.acp` | 65 | |
 # | RMSProp as a diagonal Gauss-Newton | George 3.6.1 | | `curvature.samples` | 65 | |
 # | `PRONG`, PRONG+ | Desjardins et al. alg. 1 | 8-10 | `optimizers.prong` | 70 | `prong-sensitivity` |
+# | distance between functions, L2 metric | B18 2; B19 2 | | `function_space.distance` | 80 | |
+# | how well a distance is known: `estimate` | B19 2.3 | | `function_space.estimate` | 80 | `distance-estimator` |
+# | paths: `Recorder` | B18 4; B19 2.2 | | `function_space.trajectory` | 80 | `distance-ratio`, `distance-travelled` |
+# | multidimensional scaling: `embed` | B19 2.1 | | `function_space.embedding` | 80 | `trajectories` |
+# | `HCGD`, with any first-order base | B18 alg. 1; B19 alg. 1, 2 | 6, 7 | `optimizers.hcgd` | 82 | `hcgd-mnist` |
+# | natural gradient by descent: `NaturalDescent` | B18 alg. 2; B19 alg. 3 | 3-5 | `optimizers.natural_descent` | 82 | |
+# | distance on a working memory: `L2Memory`; `Retrain` | B19 3.1 | | `continual.working_memory` | 85 | `forgetting` |
+# | `EWC`, `SI` | Kirkpatrick et al. 2017; Zenke et al. 2017 | | `continual.quadratic` | 85 | `forgetting` |
 # | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
 # | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
 # | `SGD`, with momentum, Nesterov | George 2.1.1, 2.2, 2.4.3 | | `optimizers.sgd` | 00 | `deep-autoencoder` |
@@ -276,8 +285,8 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | training loop, checkpoints | | | `training.fit` | | `deep-autoencoder` |
 # | hyper-parameters by random trials | George 2.3 | | | | `tune-deep-autoencoder` |
 #
-# (P&B: Pascanu & Bengio.) Read on: chapter 10 builds the engine, chapter 20 the networks and their losses, chapter 30
-# the curvature matrices, chapter 40 natural gradient itself.
+# (P&B: Pascanu & Bengio; B18, B19: Benjamin et al. 2018, 2019.) Read on: chapter 10 builds the engine, chapter 20 the
+# networks and their losses, chapter 30 the curvature matrices, chapter 40 natural gradient itself.
 #
 # ## Exercise
 #

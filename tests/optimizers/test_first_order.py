@@ -251,6 +251,8 @@ def test_by_name():
         "centred-gd": "CentredGD",
         "acp": "ACP",
         "prong": "PRONG",
+        "hcgd": "HCGD",
+        "natural-descent": "NaturalDescent",
         "kfac": "KFAC",
         "ekfac": "EKFAC",
         "diagonal-fisher": "DiagonalFisher",
