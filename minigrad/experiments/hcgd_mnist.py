@@ -142,27 +142,32 @@ def share_wrong(the, theta, pair):
 # --- what came out ---------------------------------------------------------------------------------------
 
 
-def compare(record, base):
-    """{method: {column: (mean difference from SGD, half its 95 % interval)}} in percent at the end, seed by seed.
+def difference(record, one, other, column):
+    """(mean, half its 95 % interval) of how much one of RUNS ends above another, in percent, seed by seed.
 
     Half an interval is Student's t times the standard error of the differences; NaN of a single seed. Seeds of which
-    either run diverged are left out.
+    either run diverged are left out; NaN where none is left.
     """
     from scipy.stats import t as student
 
-    runs, found = record["results"]["runs"], {}
-    plain = whole(runs[f"SGD, {base}"])
-    for method in list(METHODS)[1:]:
-        others = whole(runs[f"{method}, {base}"])
-        pairs = [(others[seed]["curves"], plain[seed]["curves"]) for seed in plain if seed in others]
-        found[method] = {}
-        for column in ("train_error", "test_error"):
-            change = 100 * np.array([one[column][-1] - other[column][-1] for one, other in pairs])
-            half = math.nan
-            if len(change) > 1:
-                half = student.ppf(0.975, len(change) - 1) * change.std(ddof=1) / len(change) ** 0.5
-            found[method][column] = (float(change.mean()), float(half)) if pairs else (math.nan, math.nan)
-    return found
+    ones, others = (whole(record["results"]["runs"][name]) for name in (one, other))
+    both = [seed for seed in ones if seed in others]
+    change = 100 * np.array([ones[seed]["curves"][column][-1] - others[seed]["curves"][column][-1] for seed in both])
+    if len(both) < 2:
+        return float(change[0]) if both else math.nan, math.nan
+    half = student.ppf(0.975, len(both) - 1) * change.std(ddof=1) / len(both) ** 0.5
+    return float(change.mean()), float(half)
+
+
+def compare(record, base):
+    """{method: {column: its difference from SGD}}; see `difference`."""
+    return {
+        method: {
+            column: difference(record, f"{method}, {base}", f"SGD, {base}", column)
+            for column in ("train_error", "test_error")
+        }
+        for method in list(METHODS)[1:]
+    }
 
 
 def whole(runs):
@@ -188,6 +193,61 @@ def early(record, base):
         epochs = float(np.median([until(run, "test_error", level) for run in runs[f"{method}, {base}"].values()]))
         found[method] = epochs, epochs * passes(method) / passes("SGD")
     return found
+
+
+def findings(record):
+    """The paper's claims and one of ours, each with numbers and whether it held: [{"claim", "numbers", "held"}].
+
+    A difference is one if its interval leaves out 0 (of one seed: if it is not 0).
+    """
+    found = []
+    for base in RATES:
+        one, ten = (difference(record, f"{name}, {base}", f"SGD, {base}", "test_error") for name in list(METHODS)[2:])
+        apart = difference(record, f"HCGD, n = 10, {base}", f"HCGD, n = 1, {base}", "test_error")
+        plain = difference(record, f"HCGD, n = 10, {base}", f"SGD, lr + 9 eta, {base}", "test_error")
+        soon = early(record, base)
+        (epochs, cost), sgd = soon["HCGD, n = 1"], soon["SGD"][0]
+        found += [
+            {
+                "claim": f"HCGD tests better than SGD, {base}",
+                "numbers": f"test error {signed(one)} % for n = 1, {signed(ten)} % for n = 10",
+                "held": below_zero(one) and below_zero(ten),
+            },
+            {
+                "claim": f"HCGD converges faster, {base}",
+                "numbers": f"SGD's last test error is reached in epoch {sgd:g} by SGD, {epochs:g} for n = 1, "
+                f"{soon['HCGD, n = 10'][0]:g} for n = 10",
+                "held": epochs < sgd,
+            },
+            {
+                "claim": f"n = 1 takes about SGD's passes, {base}",
+                "numbers": f"{cost:g} for SGD's {sgd:g}, in epochs of SGD",
+                "held": cost < 1.25 * sgd,
+            },
+            {
+                "claim": f"n = 1 and n = 10 behave alike, {base}",
+                "numbers": f"test error {signed(apart)} % for n = 10",
+                "held": not differs(apart),
+            },
+            {
+                "claim": f"(not the paper's) SGD at lr + 9 eta does what n = 10 does, {base}",
+                "numbers": f"test error {signed(plain)} % for n = 10",
+                "held": not differs(plain),
+            },
+        ]
+    return found
+
+
+def below_zero(pair):
+    """Is a difference below 0, all of its interval?"""
+    mean, half = pair
+    return mean + (0.0 if math.isnan(half) else half) < 0
+
+
+def differs(pair):
+    """Is 0 outside of the interval?"""
+    mean, half = pair
+    return below_zero(pair) or below_zero((-mean, half))
 
 
 # --- the figure ------------------------------------------------------------------------------------------

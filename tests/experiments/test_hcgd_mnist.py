@@ -136,6 +136,44 @@ def test_how_early_a_level_is_reached():
     assert found["HCGD, n = 10"] == (2, 2 * 23 / 2) and found["SGD, lr + 9 eta"] == (math.inf, math.inf)
 
 
+def test_findings_of_differences():
+    """n = 1 is better by 1 to 2 %, -1.5 +- 1.24 in the mean; ten corrections and the larger rate end alike."""
+    errors = {"SGD": [0.05, 0.06, 0.07], "SGD, lr + 9 eta": [0.03, 0.04, 0.05], "HCGD, n = 1": [0.04, 0.045, 0.05],
+              "HCGD, n = 10": [0.03, 0.04, 0.05]}  # fmt: skip
+    better, faster, passes, alike, plain = hcgd_mnist.findings(made(errors))[:5]
+    assert better["held"] and not faster["held"] and not passes["held"] and alike["held"] and plain["held"]
+    assert faster["numbers"] == "SGD's last test error is reached in epoch 2 by SGD, 2 for n = 1, 2 for n = 10"
+    assert passes["numbers"] == "5 for SGD's 2, in epochs of SGD"
+    errors["HCGD, n = 1"] = [0.04, 0.05, 0.06]
+    better, _, _, alike, _ = hcgd_mnist.findings(made(errors))[:5]
+    assert better["held"] and better["numbers"] == "test error -1.00 ± 0.00 % for n = 1, -2.00 ± 0.00 % for n = 10"
+    assert not alike["held"] and alike["numbers"] == "test error -1.00 ± 0.00 % for n = 10"
+
+
+@pytest.mark.parametrize(
+    ("pair", "below", "other"),
+    [((-1, 0.5), True, True), ((-1, 1.5), False, False), ((1, 0.5), False, True), ((-1, math.nan), True, True),
+     ((0, math.nan), False, False)],
+)  # fmt: skip
+def test_what_counts_as_a_difference(pair, below, other):
+    assert hcgd_mnist.below_zero(pair) == below and hcgd_mnist.differs(pair) == other
+
+
+def test_findings_of_sums():
+    """With momentum HCGD rests, without it drifts as SGD does; momentum halves SGD's way."""
+    curves = {
+        "SGD, momentum": ([0, 4, 8], [0, 2, 3]), "HCGD, n = 1, momentum": ([0, 1, 1], [0, 2, 3]),
+        "SGD, no momentum": ([0, 8, 16], [0, 2, 3]), "HCGD, n = 1, no momentum": ([0, 8, 16], [0, 2, 2]),
+    }  # fmt: skip
+    runs = {
+        name: {"0": {"curves": {"update": [0, 4, 8], "function": f, "parameters": p}}}
+        for name, (f, p) in curves.items()
+    }
+    found = distance_travelled.findings({"results": {"runs": runs}})
+    assert [each["held"] for each in found] == [True, True, True, True, True, False, False, False, True]
+    assert found[0]["numbers"] == "25 % of the sum came late" and found[3]["numbers"] == "0.12 times SGD's sum"
+
+
 def test_travelled_sums_are_those_of_the_path(tmp_path):
     """Against a run of the same seed whose every theta is kept."""
     kept, (name, seed) = [], ("HCGD, n = 1, no momentum", 0)
