@@ -313,7 +313,7 @@ def draw_table(ax, record, data):
         cells[f"{unit}: paper"] = [f"{PAPERS_TABLE[name][i]:g}" for name in METHODS]
         cells[f"{unit}: here"] = [number(each.mean()) for each in values]
         if len(record["seeds"]) > 1:
-            cells[f"{unit}: range"] = [" - ".join(map(number, (each.min(), each.max()))) for each in values]
+            cells[f"{unit}: range"] = ["\N{EN DASH}".join(map(number, (each.min(), each.max()))) for each in values]
     ax.axis("off")
     ax.set(xlim=(0, 1), ylim=(len(cells) + 1, 0))
     places = np.linspace(0.27, 0.93, len(METHODS))
@@ -321,7 +321,8 @@ def draw_table(ax, record, data):
         ax.text(x, 0.5, name, ha="center", va="center", fontsize=8, color=look.look(name).colour)
     for y, (label, row) in enumerate(cells.items(), start=1):
         for x, text in zip((0, *places), (label, *row)):
-            ax.text(x, y + 0.5, text, ha="center" if x else "left", va="center", fontsize=7.5)
+            size = 6.2 if x and label.endswith("range") else 7.5
+            ax.text(x, y + 0.5, text, ha="center" if x else "left", va="center", fontsize=size)
 
 
 def stated(parameters):
