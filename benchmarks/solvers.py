@@ -1,51 +1,16 @@
-"""`python -m benchmarks.solvers`: what the solvers cost beside each other, and beside what they cannot do without.
-
-Every row is a ratio of times from interleaved rounds of one process, so a slow minute of the machine slows both sides.
-"""
-
-import argparse
-import datetime
-import time
+"""`python -m benchmarks.solvers`: what the solvers cost beside each other, and beside what they cannot do without."""
 
 import numpy as np
 
 from minigrad.curvature import SampleGradients, SampleMetric, fisher, sample_space_solve
 from minigrad.linalg import Diagonal, cg, identity, minres, minres_qlp
-from minigrad.training import machine
 
-from . import harness, table, works
-from .peers.minigrad_ import Minigrad
+from . import works
+from .ratios import rounds, row, run, setup
 
-ROUNDS = 15
 ITERATIONS = works.CG_ITERATIONS
 SAMPLES, SAMPLE_DAMPING = 1000, 1e-2
 KRYLOV_DAMPING, KRYLOV_ITERATIONS = 1e-2, 12  # not many more, and MINRES has reached float32's rounding and stops
-
-
-def setup(work):
-    """(objective, theta, (x, t), gradient) of a work."""
-    objective, theta, x, t, _ = Minigrad("numpy").setup(work, works.problem(work))
-    return objective, theta, (x, t), objective.value_and_grad(theta, (x, t))[1]
-
-
-def rounds(functions):
-    """{name: seconds in each round} of functions without arguments, taken in turns after one turn to warm up.
-
-    In between the BLAS threads that the last one has left spinning go to sleep.
-    """
-    seconds = {name: [] for name in functions}
-    for _ in range(ROUNDS + 1):
-        for name, function in functions.items():
-            time.sleep(harness.SETTLE)
-            begin = time.perf_counter()
-            function()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: np.array(values[1:]) for name, values in seconds.items()}
-
-
-def row(title, ratio, target=""):
-    """A row of the table; ratio: one number a round."""
-    return {"title": title, "target": target, **harness.quantiles(ratio.tolist())}
 
 
 def krylov(n):
@@ -122,28 +87,5 @@ def sample_space():
     ]
 
 
-def shown(rows, facts):
-    """The table in markdown, with where it was measured."""
-    lines = ["| ratio of times | median | quartiles | wanted |", "|---|--:|--:|--:|"]
-    lines += [f"| {r['title']} | {r['median']:.2f} | {r['q1']:.2f} - {r['q3']:.2f} | {r['target']} |" for r in rows]
-    where = "{cpu}, {cores} cores; {blas}, {kernel} kernels, {threads} threads".format(**facts)
-    return "\n".join([*lines, "", f"Medians of {ROUNDS} interleaved rounds, {facts['date']}; {where}; float32.", ""])
-
-
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.solvers", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("--write", action="store_true", help="keep a record, and put the table into README.md")
-    write = parser.parse_args().write
-    if write:
-        table.check_readme("solvers")
-    for line in machine.advice():
-        print(f"note: {line}")
-    rows = [*krylov(100), *krylov(1000), *sample_space()]
-    facts = machine.machine() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-    print(shown(rows, facts), end="")
-    if write:
-        table.write("solvers", "solvers", {"rounds": ROUNDS, "rows": rows}, shown(rows, facts), facts)
-
-
 if __name__ == "__main__":
-    main()
+    run("solvers", __doc__.split(": ", 1)[1], lambda: [*krylov(100), *krylov(1000), *sample_space()])

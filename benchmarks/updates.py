@@ -1,16 +1,9 @@
-"""`python -m benchmarks.updates`: what an update of PRONG and of HCGD costs in updates of SGD.
-
-Every row is a ratio of times from interleaved rounds of one process, so a slow minute of the machine slows both sides.
-"""
-
-import argparse
-import datetime
+"""`python -m benchmarks.updates`: what an update of PRONG and of HCGD costs in updates of SGD."""
 
 from minigrad.optimizers import HCGD, PRONG, SGD
-from minigrad.training import machine
 
-from . import table, works
-from .solvers import ROUNDS, rounds, row, setup, shown
+from . import works
+from .ratios import rounds, row, run, setup
 
 INTERVAL, SAMPLES = 100, 1000  # PRONG's T and N_s
 PASSES = 5 / 2  # of HCGD with one correction, in those of SGD (Benjamin et al. 2018, section 2)
@@ -55,24 +48,15 @@ def hcgd(name, title):
     return row(f"HCGD, n = 1 / SGD, {title}", t["hcgd"] / t["sgd"], f"{PASSES} ± 10 %")
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.updates", description=__doc__.split(": ", 1)[1])
-    parser.add_argument("--write", action="store_true", help="keep a record, and put the table into README.md")
-    write = parser.parse_args().write
-    if write:
-        table.check_readme("updates")
-    for line in machine.advice():
-        print(f"note: {line}")
-    rows = [prong(100), prong(1000)]
-    rows += [
+def measure():
+    """All rows."""
+    return [
+        prong(100),
+        prong(1000),
         hcgd("gradient-small-128", "784-90-50-10, N = 128"),
         hcgd("gradient-autoencoder-1000", "autoencoder, N = 1000"),
     ]
-    facts = machine.machine() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-    print(shown(rows, facts), end="")
-    if write:
-        table.write("updates", "updates", {"rounds": ROUNDS, "rows": rows}, shown(rows, facts), facts)
 
 
 if __name__ == "__main__":
-    main()
+    run("updates", __doc__.split(": ", 1)[1], measure)

@@ -235,7 +235,7 @@ def strip(ax, rows, shape=(28, 28), room=2.5):
 def save(fig, path, caption=None):
     """Write the figure atomically, in the format that the suffix names, with its caption of one sentence below.
 
-    The same figure gives the same bytes: no date is written.
+    Returns the path. The same figure gives the same bytes: no date is written.
     """
     path = Path(path)
     if caption:
@@ -245,6 +245,7 @@ def save(fig, path, caption=None):
     part = path.with_name(f".{path.name}.part")
     fig.savefig(part, format=kind, dpi=STYLE["savefig.dpi"], metadata=metadata.get(kind))
     os.replace(part, path)
+    return path
 
 
 def _write_caption(fig, caption):

@@ -184,9 +184,7 @@ def plot(record, folder):
                 look.plain_numbers(side)
             look.label_ends(ax)
     axes["cosine"].axhline(0.0, color=look.GREY, linewidth=0.8)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def finished(record):

@@ -293,9 +293,7 @@ def plot(record, folder):
     look.plain_numbers(axes["path"].yaxis)
     look.plain_numbers(axes["measures"].yaxis)
     look.label_ends(axes["path"])
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw(ax, curve, x, y):

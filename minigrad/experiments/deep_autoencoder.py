@@ -32,7 +32,7 @@ from ..optimizers.phases import stopwatch
 from ..training import Diverged, fit, records
 from .deep_autoencoder_methods import METHODS, objective
 from .deep_autoencoder_report import plot_report
-from .parts import curves_of, drawn, earlier, run_jobs, seeds_together
+from .parts import curves_of, drawn, rounded, run_seeds, seeds_together
 
 NAME = "deep-autoencoder"
 DESCRIPTION = "sixteen methods train a deep autoencoder on MNIST for equal time"
@@ -68,11 +68,10 @@ def run(options):
 
     No run is long: one that was interrupted begins anew when the experiment is resumed.
     """
-    scale, path = SCALES[options.scale], options.out / "record.json"
+    scale = SCALES[options.scale]
     seeds, parameters = list(range(options.seeds or scale.seeds)), tuned(scale.methods)
     train, test, source = images(scale.images)
     settings = {
-        "scale": options.scale,
         "seconds": scale.seconds,
         "cores": scale.cores,
         "data": f"{len(train)} training images of {source}",
@@ -80,27 +79,12 @@ def run(options):
         "objectives": {name: repr(objective(name)) for name in scale.methods},
         "parameters": parameters,
     }
-    record = earlier(path, NAME, settings, seeds) if options.resume else None
-    if record is None:
-        record = records.new(NAME, settings=settings, seeds=seeds, dtype=train.dtype)
-        pictures = {"digits": picture(test[:PICTURES])}
-        record["results"] = {"complete": False, "runs": {name: {} for name in scale.methods}, "pictures": pictures}
-    results, runs = record["results"], record["results"]["runs"]
-
-    jobs = [(name, seed) for name, seed in itertools.product(scale.methods, seeds) if str(seed) not in runs[name]]
-    for (name, seed), found in run_jobs(functools.partial(outcome, scale, parameters), jobs, options, scale.cores):
-        if found is None:
-            continue  # interrupted
-        runs[name][str(seed)], seen = found
-        if (name, seed) in itertools.product(OF_THE_DEMO, seeds[:1]):
-            results["pictures"][name] = seen
-        results["complete"] = all(len(done) == len(seeds) for done in runs.values())
-        records.save(record, path)
-    return record
+    work = functools.partial(outcome, scale, parameters)
+    return run_seeds(NAME, options, settings, train.dtype, seeds, scale.methods, work, scale.cores)
 
 
 def outcome(scale, parameters, options, job):
-    """What the record keeps of a method and seed, and a few test images as it reproduces them; None if interrupted."""
+    """What the record keeps of a method and seed, in the demo with pictures; None if it was interrupted."""
     name, seed = job
     train, test, _ = images(scale.images)
     count = measured(scale, test)
@@ -112,12 +96,15 @@ def outcome(scale, parameters, options, job):
     if history.interrupted:
         return None
     columns = ("update", "seconds", "train_error", "test_error")
-    curves = {column: [float(f"{number:.5g}") for number in history.curves[column]] for column in columns}
+    curves = {column: rounded(history.curves[column]) for column in columns}
     kept = {"updates": history.update, "seconds": history.seconds, "phases": phases, "curves": curves}
     if history.stopped == "diverged":
         kept["diverged"] = history.update
-    the = objective(name).settled(history.theta, backend.asarray(train[:count]))
-    return kept, picture(the.predict(history.theta, backend.asarray(test[:PICTURES])))
+    if scale.methods == OF_THE_DEMO:
+        the = objective(name).settled(history.theta, backend.asarray(train[:count]))
+        y = the.predict(history.theta, backend.asarray(test[:PICTURES]))
+        kept["pictures"] = {"digits": picture(test[:PICTURES]), "reproduced": picture(y)}
+    return kept
 
 
 def train_one(name, parameters, train, measured, seconds, seed, options, clock, evaluate_every=None):
@@ -210,14 +197,14 @@ def plot(record, folder):
         for side in (ax.xaxis, ax.yaxis):
             look.plain_numbers(side)
     axes["update"].set_ylabel("squared test error of an image")
-    rows = {"digits": results["pictures"]["digits"]}
-    rows |= {f"{name}\n{stated(record, name)}": results["pictures"][name] for name in methods}
+    rows = {}
+    for name in methods:
+        pictures = next(iter(results["runs"][name].values()))["pictures"]
+        rows |= {"digits": pictures["digits"], f"{name}\n{stated(record, name)}": pictures["reproduced"]}
     look.strip(axes["digits"], {label: np.array(row) / 255 for label, row in rows.items()})
     for axis in ("update", "seconds"):
         look.label_ends(axes[axis])
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def caption(record):

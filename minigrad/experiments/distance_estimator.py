@@ -19,8 +19,8 @@ from .. import plot as look
 from ..backend import to_host
 from ..function_space import Estimate, estimate, squared_distances
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import SIZES, SMALL, digits, mnist_task, of_seeds, span, verdict
-from .parts import run_parts
+from .measured import SIZES, SMALL, mnist_task, of_seeds, span, verdict
+from .parts import rounded, run_parts
 
 NAME = "distance-estimator"
 DESCRIPTION = "a distance between functions by the number of samples, and its 95 % bounds"
@@ -81,9 +81,9 @@ def train(task, scale, counts, seed, progress=False):
     rng = np.random.default_rng(seed)
     tables = {
         distance: {
-            "epoch": digits(np.array(table["update"]) / task.epoch, 4),
-            "function": digits(table["function"], 4),
-            "deviation": digits(table["deviation"], 4),
+            "epoch": rounded(np.array(table["update"]) / task.epoch, 4),
+            "function": rounded(table["function"], 4),
+            "deviation": rounded(table["deviation"], 4),
         }
         for distance, table in recorder.tables.items()
     }
@@ -108,8 +108,8 @@ def pair(f, g, counts, rng):
         "mean_square": whole.mean_square,
         "deviation": whole.deviation,
         "samples": whole.samples,
-        "running": digits([running[count - 1] ** 0.5 for count in counts], 4),
-        "coverage": digits(coverage, 4),
+        "running": rounded([running[count - 1] ** 0.5 for count in counts], 4),
+        "coverage": rounded(coverage, 4),
     }
 
 
@@ -205,9 +205,7 @@ def plot(record, folder):
             look.plain_numbers(ax.yaxis)
     if done:
         axes[0, 0].legend(fontsize=7, frameon=False)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw_pair(left, middle, counts, found, label, colour):

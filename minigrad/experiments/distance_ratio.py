@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import plot as look
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import DECAY, SIZES, SMALL, digits, mnist_task, of_seeds, span, verdict
-from .parts import run_parts
+from .measured import DECAY, SIZES, SMALL, mnist_task, of_seeds, span, verdict
+from .parts import rounded, run_parts
 
 NAME = "distance-ratio"
 DESCRIPTION = "parameter against function distance between updates, epochs and from the start"
@@ -73,14 +73,14 @@ def train(task, scale, decay, seed, progress=False):
     history, recorder = task.run(seed, scale.epochs, decay, every=every, progress=label)
     if history.interrupted:
         return None
-    found = {"test_error": digits(history.curves["validation_error"][1:]), "epochs": {}}
+    found = {"test_error": rounded(history.curves["validation_error"][1:]), "epochs": {}}
     for distance, table in recorder.tables.items():
-        found["epochs"][distance] = {name: digits(column) for name, column in by_epoch(table, task.epoch).items()}
+        found["epochs"][distance] = {name: rounded(column) for name, column in by_epoch(table, task.epoch).items()}
     if seed == 0:
         found["points"] = {
             distance: {
-                "epoch": digits(np.array(recorder.tables[distance]["update"]) / task.epoch, 4),
-                **{name: digits(recorder.tables[distance][name], 4) for name in ("parameters", "function")},
+                "epoch": rounded(np.array(recorder.tables[distance]["update"]) / task.epoch, 4),
+                **{name: rounded(recorder.tables[distance][name], 4) for name in ("parameters", "function")},
             }
             for distance in DISTANCES
         }
@@ -200,8 +200,7 @@ def plot(record, folder):
     paths = []
     for name, draw in drawing:
         fig, text = draw(record)
-        paths.append(folder / name)
-        look.save(fig, paths[-1], caption=text)
+        paths.append(look.save(fig, folder / name, caption=text))
     return paths
 
 

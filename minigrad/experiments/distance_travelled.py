@@ -11,16 +11,14 @@ parameters move on. So the caption states how much of each sum the last quarter 
 that does not slow down, 0 % is rest.
 """
 
-from functools import partial
-
 import numpy as np
 
 from .. import plot as look
 from ..backend import asarray
 from ..function_space import Recorder
 from ..training import records
-from .hcgd_mnist import BATCH, RATES, SIZES, Scale, digits, objective, optimizer, train_one
-from .parts import drawn, run_seeds
+from .hcgd_mnist import BATCH, RATES, SIZES, Scale, images, objective, run_all, train_one
+from .parts import drawn, rounded
 
 NAME = "distance-travelled"
 DESCRIPTION = "cumulative squared distance of SGD and HCGD in function and parameter space"
@@ -36,25 +34,13 @@ SCALES = {"quick": Scale(2, 1000, 1), "usual": Scale(4, None, 1), "full": Scale(
 
 def run(options):
     """Both methods with and without momentum, all seeds; returns the record, see `run_seeds`."""
-    scale = SCALES[options.scale]
-    (x, _), _, source = digits(scale.images)
-    settings = {
-        "epochs": scale.epochs,
-        "batch_size": BATCH,
-        "validation": VALIDATION,
-        "data": f"{len(x):,} training images of {source}",
-        "objective": repr(objective()),
-        "optimizers": {name: repr(optimizer(*of)) for name, of in RUNS.items()},
-        "cores": scale.cores,
-    }
-    seeds = list(range(options.seeds or scale.seeds))
-    return run_seeds(NAME, options, settings, x.dtype, seeds, RUNS, partial(outcome, scale), scale.cores)
+    return run_all(NAME, options, SCALES[options.scale], RUNS, outcome, {"validation": VALIDATION})
 
 
 def outcome(scale, options, job):
     """A run's sums at some eighty updates, and its test errors epoch by epoch; None after Ctrl-C."""
     name, seed = job
-    train, test, _ = digits(scale.images)
+    train, test, _ = images(scale.images)
     the, x = objective(), asarray(test[0][:VALIDATION])
     theta = the.net.init(np.random.default_rng(seed), train[0].dtype)
     path = Recorder(lambda theta: the.predict(theta, x), theta, len(train[0]) // BATCH)
@@ -64,16 +50,10 @@ def outcome(scale, options, job):
     shown = np.unique(np.linspace(0, history.update, POINTS + 1).round().astype(int))
     steps = {space: np.array([0.0, *path.tables["update"][space]]) for space in SPACES}
     kept = {
-        "curves": {"update": shown.tolist()}
-        | {space: five_digits(np.cumsum(d**2)[shown]) for space, d in steps.items()},
-        "epochs": {"update": history.curves["update"], "test_error": five_digits(history.curves["test_error"])},
+        "curves": {"update": shown.tolist()} | {space: rounded(np.cumsum(d**2)[shown]) for space, d in steps.items()},
+        "epochs": {"update": history.curves["update"], "test_error": rounded(history.curves["test_error"])},
     }
     return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
-
-
-def five_digits(values):
-    """Numbers for the record."""
-    return [float(f"{value:.5g}") for value in values]
 
 
 # --- what came out ---------------------------------------------------------------------------------------
@@ -157,9 +137,7 @@ def plot(record, folder):
             ax.set_title(base)
         if ax.get_lines():
             ax.legend(frameon=False, fontsize=8)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def caption(record):

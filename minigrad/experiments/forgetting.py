@@ -18,7 +18,6 @@ accuracy is that on all 10,000 test images. No hyper-parameter is tuned here.
 
 import functools
 import math
-import shutil
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,8 +32,8 @@ from ..losses import Categorical
 from ..nets import mlp
 from ..objective import Objective
 from ..optimizers import Adam
-from ..training import Diverged, records
-from .parts import drawn, earlier, run_jobs
+from ..training import Diverged, share_wrong
+from .parts import checkpoints, drawn, rounded, run_seeds
 
 NAME = "forgetting"
 DESCRIPTION = "permuted MNIST tasks one after another: working memory, L2 distance, EWC, SI"
@@ -77,11 +76,10 @@ SCALES = {
 
 def run(options):
     """All methods, seed after seed; returns the record, after Ctrl-C as far as it went. Runs go on within a task."""
-    scale, path, folder = SCALES[options.scale], options.out / "record.json", options.out / "checkpoints"
+    scale = SCALES[options.scale]
     seeds = list(range(options.seeds or scale.seeds))
     (x, _), (x_test, _) = images(scale)
     settings = {
-        "scale": options.scale,
         "data": f"{len(x)} training and {len(x_test)} test images of MNIST, pixels permuted",
         "objective": repr(objective(scale)),
         "tasks": scale.tasks,
@@ -92,27 +90,7 @@ def run(options):
         "methods": {name: repr(method(name, scale)) for name in scale.methods},
         "cores": scale.cores,
     }
-    record = earlier(path, NAME, settings, seeds) if options.resume else None
-    if record is None:
-        record = records.new(NAME, settings=settings, seeds=seeds, dtype=x.dtype)
-        record["results"] = {"complete": False, "runs": {}}
-        shutil.rmtree(folder, ignore_errors=True)
-        records.save(record, path)  # from now on, checkpoints are this record's
-    runs = record["results"]["runs"]
-    jobs = [(name, seed) for seed in seeds for name in scale.methods if title(name, seed) not in runs]
-    for job, found in run_jobs(partial(train, scale), jobs, options, scale.cores):
-        if found is None:
-            continue  # interrupted
-        runs[title(*job)] = found
-        record["results"]["complete"] = len(runs) == len(seeds) * len(scale.methods)
-        records.save(record, path)
-        shutil.rmtree(folder / title(*job), ignore_errors=True)
-    return record
-
-
-def title(name, seed):
-    """The name of a run, in the results and of its checkpoints' folder."""
-    return f"{name}, seed {seed}"
+    return run_seeds(NAME, options, settings, x.dtype, seeds, scale.methods, partial(train, scale), scale.cores)
 
 
 def objective(scale):
@@ -143,7 +121,8 @@ def train(scale, options, job):
     name, seed = job
     the, (training, test) = objective(scale), images(scale)
     tests = [tuple(map(backend.asarray, task)) for task in Permuted(*test, scale.tasks, seed)]
-    metrics = lambda number: {str(k): partial(accuracy, the, tests[k]) for k in range(number + 1)}
+    accuracy = lambda k: lambda theta: 1 - share_wrong(the, theta, tests[k])
+    metrics = lambda number: {str(k): accuracy(k) for k in range(number + 1)}
     try:
         lessons = learn(
             the,
@@ -155,9 +134,9 @@ def train(scale, options, job):
             seed=seed,
             metrics=metrics,
             evaluate_every=updates(scale) // scale.epochs,
-            folder=options.out / "checkpoints" / title(name, seed),
+            folder=checkpoints(options, job),
             resume=options.resume,
-            progress=title(name, seed) if options.progress else False,
+            progress=f"{name}, seed {seed}" if options.progress else False,
             clock=time.perf_counter if scale.cores is None else time.process_time,
         )
     except Diverged as failure:
@@ -165,12 +144,6 @@ def train(scale, options, job):
     if len(lessons) < scale.tasks or lessons[-1].history.interrupted:
         return None
     return report(lessons)
-
-
-def accuracy(the, task, theta):
-    """The share of right labels."""
-    x, t = task
-    return backend.item((the.predict(theta, x).argmax(axis=1) == t).mean())
 
 
 def report(lessons):
@@ -194,11 +167,6 @@ def report(lessons):
     last = lessons[-1].history
     plain = Adam(LR).init(None, last.theta)
     return found | {"running": numbers_kept(last.state) - numbers_kept(plain)}
-
-
-def rounded(numbers):
-    """To five digits."""
-    return [float(f"{number:.5g}") for number in numbers]
 
 
 def ewc_numbers(sizes):
@@ -227,9 +195,7 @@ def plot(record, folder):
     axes["kept"].set(xlabel="numbers held beside Adam's, in MNIST images")
     bars(axes["seconds"], {name: 1000 * seconds(runs[name]) for name in names})
     axes["seconds"].set(xlabel="ms of an update" + (" (one core)" if settings["cores"] else ""))
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def bars(ax, lengths):
@@ -244,12 +210,11 @@ def bars(ax, lengths):
 
 def finished(record):
     """{method: its runs, seed by seed}, without methods that have none and runs that diverged."""
-    found, runs = {}, record["results"]["runs"]
-    for name in METHODS:
-        of_it = [runs[title(name, seed)] for seed in record["seeds"] if title(name, seed) in runs]
-        of_it = [run for run in of_it if "diverged" not in run]
-        if of_it:
-            found[name] = of_it
+    found = {}
+    for name, runs in record["results"]["runs"].items():
+        whole = [run for run in runs.values() if "diverged" not in run]
+        if whole:
+            found[name] = whole
     return found
 
 

@@ -25,8 +25,8 @@ from ..losses import Categorical
 from ..nets import mlp
 from ..objective import Objective
 from ..optimizers import HCGD, SGD
-from ..training import Diverged, fit, records
-from .parts import curves_of, drawn, run_seeds, seeds_together
+from ..training import Diverged, fit, records, share_wrong
+from .parts import curves_of, drawn, rounded, run_seeds, seeds_together
 
 NAME = "hcgd-mnist"
 DESCRIPTION = "SGD and HCGD, with and without momentum, by epochs and by passes"
@@ -54,19 +54,23 @@ SCALES = {"quick": Scale(2, 1000, 1), "usual": Scale(3, None, 1), "full": Scale(
 
 def run(options):
     """All methods with all seeds; returns the record, see `run_seeds`."""
-    scale = SCALES[options.scale]
-    (x, _), (test, _), source = digits(scale.images)
+    further = {"passes": {method: passes(method) for method in METHODS}}
+    return run_all(NAME, options, SCALES[options.scale], RUNS, outcome, further)
+
+
+def run_all(name, options, scale, runs, outcome, further):
+    """The record of these of RUNS with all seeds; outcome(scale, options, (run, seed)); further: settings."""
+    (x, _), (test, _), source = images(scale.images)
     settings = {
         "epochs": scale.epochs,
         "batch_size": BATCH,
         "data": f"{len(x):,} training and {len(test):,} test images of {source}",
         "objective": repr(objective()),
-        "optimizers": {name: repr(optimizer(*of)) for name, of in RUNS.items()},
-        "passes": {method: passes(method) for method in METHODS},
+        "optimizers": {name: repr(optimizer(*of)) for name, of in runs.items()},
         "cores": scale.cores,
-    }
+    } | further
     seeds = list(range(options.seeds or scale.seeds))
-    return run_seeds(NAME, options, settings, x.dtype, seeds, RUNS, partial(outcome, scale), scale.cores)
+    return run_seeds(name, options, settings, x.dtype, seeds, runs, partial(outcome, scale), scale.cores)
 
 
 def outcome(scale, options, job):
@@ -75,13 +79,13 @@ def outcome(scale, options, job):
     if history.interrupted:
         return None
     columns = ("update", "seconds", "loss", "train_error", "test_error")
-    kept = {"curves": {column: [float(f"{number:.5g}") for number in history.curves[column]] for column in columns}}
+    kept = {"curves": {column: rounded(history.curves[column]) for column in columns}}
     return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
 
 
 def train_one(scale, options, name, seed, theta=None, callbacks=()):
     """The History of one of RUNS, from theta if that is given; of one that diverged what there was."""
-    train, test, _ = digits(scale.images)
+    train, test, _ = images(scale.images)
     the, epoch = objective(), len(train[0]) // BATCH
     seen, unseen = (tuple(backend.asarray(part[:MEASURED]) for part in pair) for pair in (train, test))
     try:
@@ -126,17 +130,11 @@ def passes(method):
 
 
 @cache
-def digits(count):
+def images(count):
     """(training pair, test pair, what they are of); count: so many of each at most."""
     train, test = mnist()
     source = "MNIST" if len(train[0]) == 60_000 else f"an excerpt of MNIST with {len(train[0]) + len(test[0]):,} images"
     return tuple(part[:count] for part in train), tuple(part[:count] for part in test), source
-
-
-def share_wrong(the, theta, pair):
-    """Which share of the images is classified wrongly."""
-    x, t = pair
-    return backend.item((the.predict(theta, x).argmax(axis=1) != t).mean())
 
 
 # --- what came out ---------------------------------------------------------------------------------------
@@ -281,9 +279,7 @@ def plot(record, folder):
     for name, ax in axes.items():
         if ax.get_lines() and not name.startswith("passes"):
             look.label_ends(ax)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def caption(record):

@@ -260,9 +260,7 @@ def plot(record, folder):
     draw_distances(axes[0], seeds)
     draw_step(axes[1], seeds)
     draw_paths(axes[2], seeds)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def curve(ax, x, rows, label, colour, marker, line="-"):

@@ -71,11 +71,6 @@ def mnist_task(sizes, images, measured):
     return Task(mlp(sizes, "relu", init=FanIn(1 / 3)), (x[:images], t[:images]), test, min(measured, len(test[0])))
 
 
-def digits(column, count=5):
-    """A column of a record, to so many digits."""
-    return [float(f"{number:.{count}g}") for number in np.asarray(column, float)]
-
-
 def span(numbers):
     """One number, or the range of several, in words."""
     low, high = f"{min(numbers):.2g}", f"{max(numbers):.2g}"

@@ -48,7 +48,7 @@ from ..optimizers import (
     NaturalGradient,
     Unlabeled,
 )
-from ..training import Diverged, fit, records
+from ..training import Diverged, fit, records, share_wrong
 from .parts import drawn, earlier
 
 NAME = "metric-batch"
@@ -218,12 +218,6 @@ def tuned():
     return records.load(TUNED)["results"]["best"]
 
 
-def share_wrong(the, theta, test):
-    """Which share of the test images is classified wrongly."""
-    x, t = test
-    return backend.item((the.predict(theta, x).argmax(axis=1) != t).mean())
-
-
 def described(name, train, test, scale):
     """The data set in a few words."""
     rest = len(train[0]) - scale.labelled
@@ -292,9 +286,7 @@ def plot_one(record, data, folder):
     axes["test"].set_ylabel("test error (%)")
     draw_table(axes["table"], record, data)
     look.label_ends(axes["test"])
-    path = folder / f"{NAME}-{data.lower()}.png"
-    look.save(fig, path, caption=caption(record, data))
-    return path
+    return look.save(fig, folder / f"{NAME}-{data.lower()}.png", caption=caption(record, data))
 
 
 def together(runs, column):

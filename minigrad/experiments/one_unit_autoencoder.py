@@ -283,9 +283,7 @@ def plot(record, folder):
         axes[label].set_xlabel(r"$\Delta b$")
     handles, labels = axes["error"].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8, frameon=False)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw_paths(ax, results, halo):

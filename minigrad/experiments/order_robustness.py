@@ -362,9 +362,7 @@ def plot(record, folder):
     right.set(xlabel="thousands of samples seen", ylabel="validation error, %")
     right.axvspan(0, SEGMENTS * sizes["updates"] * sizes["batch_size"] / 1000, color="#F2F2F2", zorder=0)
     look.label_ends(left)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw(ax, name, x, y):

@@ -53,13 +53,16 @@ def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None):
     """The record of every method with every seed, results {"complete", "runs": {method: {seed: what work gave}}}.
 
     work(options, (method, seed)): a dict that JSON can hold, or None if Ctrl-C ended it; such a run begins anew when
-    the experiment is resumed. cores: so many runs at once, each on one core; None: one by one, on all.
+    the experiment is resumed, or goes on from what it left in its folder of `checkpoints`, which are removed with the
+    run's end. cores: so many runs at once, each on one core; None: one by one, on all.
     """
     path, settings = options.out / "record.json", {"scale": options.scale} | settings
     record = earlier(path, name, settings, seeds) if options.resume else None
     if record is None:
         record = records.new(name, settings=settings, seeds=seeds, dtype=dtype)
         record["results"] = {"complete": False, "runs": {method: {} for method in methods}}
+        shutil.rmtree(options.out / "checkpoints", ignore_errors=True)
+        records.save(record, path)  # from now on, checkpoints are this record's
     runs = record["results"]["runs"]
     jobs = [(method, seed) for seed, method in itertools.product(seeds, methods) if str(seed) not in runs[method]]
     for (method, seed), found in run_jobs(work, jobs, options, cores):
@@ -68,7 +71,14 @@ def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None):
         runs[method][str(seed)] = found
         record["results"]["complete"] = all(len(done) == len(seeds) for done in runs.values())
         records.save(record, path)
+        shutil.rmtree(checkpoints(options, (method, seed)), ignore_errors=True)
     return record
+
+
+def checkpoints(options, job):
+    """The folder of a job's own checkpoints, in `run_seeds`."""
+    method, seed = job
+    return options.out / "checkpoints" / f"{method}, seed {seed}"
 
 
 def run_trials(name, options, settings, dtype, count, methods, draw, train, cores=None):
@@ -195,6 +205,11 @@ def earlier(path, name, settings, seeds):
             found = f"{part} is {theirs.get(part)!r} there, {ours[part]!r} here"
             raise ValueError(f"{path} is of another run: {found}; leave out --resume, or give another --out")
     return record
+
+
+def rounded(column, digits=5):
+    """A column of a record, to so many digits."""
+    return [float(f"{number:.{digits}g}") for number in np.asarray(column, float)]
 
 
 def curves_of(runs):

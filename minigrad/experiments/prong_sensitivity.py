@@ -169,9 +169,7 @@ def plot(record, folder):
         ax.set(yscale="log", xlabel="updates", ylabel="squared error of a training image")
         look.plain_numbers(ax.yaxis)
         ax.legend(fontsize=6.5, frameon=False, ncols=2)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw(ax, results, seeds, name, colour, line, label):

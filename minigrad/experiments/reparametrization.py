@@ -325,9 +325,7 @@ def plot(record, folder):
     fig.legend(*axes["rotation"].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8,
                frameon=False)  # fmt: skip
     draw_table(axes["table"], results.get("table", {}))
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 def draw(ax, name, steps, deviations):

@@ -18,8 +18,8 @@ import numpy as np
 from .. import plot as look
 from ..backend import to_host
 from ..function_space import distances, embed, mean_square, parameter_square
-from .measured import SIZES, SMALL, digits, mnist_task, of_seeds, verdict
-from .parts import run_parts
+from .measured import SIZES, SMALL, mnist_task, of_seeds, verdict
+from .parts import rounded, run_parts
 
 NAME = "trajectories"
 DESCRIPTION = "paths of three seeds through function space and parameter space, embedded in the plane"
@@ -74,18 +74,18 @@ def paths(task, epochs, seeds, starts, progress=False):
         if history.interrupted:
             return None
         snapshots.append(recorder.snapshots)
-        errors.append(digits(history.curves["validation_error"]))
+        errors.append(rounded(history.curves["validation_error"]))
     found = {"update": snapshots[0]["update"], "epoch": task.epoch, "test_error": errors}
     for space, (column, square) in SPACES.items():
         D = distances([point for each in snapshots for point in each[column]], square)
         picture = embed(D, rng=np.random.default_rng(0), starts=starts)
         points = to_host(picture.points).reshape(len(seeds), -1, 2)
         found[space] = {
-            "points": [[digits(point, 4) for point in path] for path in points],
+            "points": [[rounded(point, 4) for point in path] for path in points],
             "stress": picture.stress,
-            "stresses": digits(picture.stresses),
+            "stresses": rounded(picture.stresses),
             "converged": picture.converged,
-            **{name: digits(curve) for name, curve in curves(to_host(D), len(seeds)).items()},
+            **{name: rounded(curve) for name, curve in curves(to_host(D), len(seeds)).items()},
         }
     return found
 
@@ -142,9 +142,7 @@ def plot(record, folder):
         for ax, space in zip(axes, SPACES, strict=False):
             draw_paths(ax, found, space)
         draw_curves(axes[2], found)
-    path = folder / f"{NAME}.png"
-    look.save(fig, path, caption=caption(record))
-    return [path]
+    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
 COLOURS = (look.BLUE, look.VERMILLION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)

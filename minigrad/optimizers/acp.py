@@ -21,7 +21,6 @@ eigenvectors where alpha changes from update to update.
 """
 
 import itertools
-import math
 from dataclasses import dataclass, field
 
 from ..backend import check_name, item, parallel, xp
@@ -30,7 +29,7 @@ from ..curvature.layers import layers_by_slice
 from ..linalg import Eigenbasis, Kronecker, Matrix, identity
 from ..linalg.kronecker import eigh, homogeneous, shifted, spd_inverse
 from .centred import centre
-from .checks import check_counts, check_numbers, check_positive
+from .checks import check_counts, check_nonnegative, check_positive
 from .phases import phase
 from .sgd import SGD
 
@@ -73,7 +72,7 @@ class ACP(SGD):
         super().__post_init__()
         if not self.varies:
             check_positive("ACP", alpha=self.alpha)
-        check_numbers("ACP", "a finite number of at least 0", lambda lam: 0 <= lam < math.inf, damping=self.damping)
+        check_nonnegative("ACP", damping=self.damping)
         check_counts("ACP", interval=self.interval)
         if self.samples is not None:
             check_counts("ACP", samples=self.samples)

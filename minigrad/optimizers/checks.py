@@ -16,6 +16,11 @@ def check_positive(owner, **values):
     check_numbers(owner, "a positive finite number", lambda value: 0 < value < math.inf, **values)
 
 
+def check_nonnegative(owner, **values):
+    """Raise ValueError unless every value is a finite number of at least 0."""
+    check_numbers(owner, "a finite number of at least 0", lambda value: 0 <= value < math.inf, **values)
+
+
 def check_fraction(owner, **values):
     """Raise ValueError unless every value is a number in [0, 1)."""
     check_numbers(owner, "a number in [0, 1)", lambda value: 0 <= value < 1, **values)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ..backend import item
 from ..linalg.vectors import dot
-from .checks import check_counts, check_numbers, check_positive
+from .checks import check_counts, check_positive
 from .first_order import FirstOrder
 from .sgd import SGD
 
@@ -60,7 +60,7 @@ class Corrected:
         d0 = d = proposed - theta
         for j in range(1, self.n + 1):
             d = d - eta * slope(j, d)
-            length = math.sqrt(item(dot(d, d)))
+            length = _length(d)
             if not math.isfinite(length):
                 raise FloatingPointError(
                     f"update {state['update']}: correction {j} has length {length}; try a smaller eta"
@@ -73,11 +73,6 @@ class Corrected:
     def inner(self, theta, g, objective, batch, draw, rng):
         """(slope, work): slope(j, d) is what correction j descends; work, in gradients of the batch, what all cost."""
         raise NotImplementedError
-
-
-def check_damping(owner, **values):
-    """Raise ValueError unless every value is a finite number of at least 0."""
-    check_numbers(owner, "a finite number of at least 0", lambda value: 0 <= value < math.inf, **values)
 
 
 def _length(d):

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 
 from ..backend import check_name
-from .checks import check_numbers, check_positive
+from .checks import check_nonnegative, check_positive
 
 RATIOS = ("quadratic", "linear")
 
@@ -41,7 +41,7 @@ class FixedDamping:
     adapts = False  # nobody needs to know the reduction ratio, which costs a forward pass
 
     def __post_init__(self):
-        check_numbers("FixedDamping", "a finite number of at least 0", lambda lam: 0 <= lam < math.inf, lam=self.lam)
+        check_nonnegative("FixedDamping", lam=self.lam)
 
     def ratio(self, change, slope, curvature):
         """The reduction ratio with Martens' denominator; only for the log."""

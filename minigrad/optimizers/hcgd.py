@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 from ..backend import check_name
 from ..function_space import mean_square_and_grad, root_mean_square_and_grad
-from .checks import check_positive
-from .corrected import Corrected, check_damping
+from .checks import check_nonnegative, check_positive
+from .corrected import Corrected
 from .metric_batch import check_batch, curvature_batch
 
 PENALTIES = {"root": root_mean_square_and_grad, "mean": mean_square_and_grad}
@@ -59,7 +59,7 @@ class HCGD(Corrected):
         if not isinstance(self.fresh, bool):
             raise ValueError(f"{owner}: fresh must be True or False, got {self.fresh!r}")
         if self.damping is not None:
-            check_damping(owner, damping=self.damping)
+            check_nonnegative(owner, damping=self.damping)
 
     def inner(self, theta, g, objective, batch, draw, rng):
         """The corrections' slopes. Each costs a gradient on its validation batch, f_theta there a third of one."""

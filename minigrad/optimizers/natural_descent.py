@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from ..backend import check_name
 from ..curvature import fisher
 from ..curvature.fisher import KINDS
-from .checks import check_counts, check_positive
-from .corrected import Corrected, check_damping
+from .checks import check_counts, check_nonnegative, check_positive
+from .corrected import Corrected
 from .metric_batch import check_batch, curvature_batch
 
 
@@ -45,7 +45,7 @@ class NaturalDescent(Corrected):
         super().__post_init__()
         owner = type(self).__name__
         check_positive(owner, lam=self.lam)
-        check_damping(owner, damping=self.damping)
+        check_nonnegative(owner, damping=self.damping)
         check_name("metric", self.metric, KINDS)
         check_counts(owner, samples=self.samples)
         check_batch(owner, metric_batch=self.metric_batch)

@@ -17,7 +17,6 @@ D^2 = 1 / var(h~), so that is all that happens here; with epsilon D^2 = 1 / (var
 D^2 = 1 if the batch has the samples' moments.
 """
 
-import math
 import numbers
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +25,7 @@ from ..curvature import factors_of, input_moments, scores
 from ..curvature.layers import inputs_by_slice
 from ..linalg.vectors import dot
 from ..nets.whitening import WhitenedNet, Whitening, from_whitened, to_whitened, whitening
-from .checks import check_counts, check_numbers
+from .checks import check_counts, check_nonnegative, check_numbers
 from .phases import phase
 from .sgd import SGD
 
@@ -60,7 +59,7 @@ class PRONG(SGD):
         whole = lambda value: isinstance(value, numbers.Integral) and value >= 0
         check_numbers("PRONG", "a whole number of at least 0", whole, first=self.first)
         added = {"epsilon": self.epsilon} | ({} if self.signal is None else {"signal": self.signal})
-        check_numbers("PRONG", "a finite number of at least 0", lambda value: 0 <= value < math.inf, **added)
+        check_nonnegative("PRONG", **added)
         if not isinstance(self.diagonal, bool):
             raise ValueError(f"PRONG: diagonal must be True or False, got {self.diagonal!r}")
 

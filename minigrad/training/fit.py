@@ -233,6 +233,12 @@ class Draw:
         return self.streams[size]
 
 
+def share_wrong(objective, theta, pair):
+    """Which share of the samples of a pair (x, t) a classifier labels wrongly."""
+    x, t = pair
+    return backend.item((objective.predict(theta, x).argmax(axis=1) != t).mean())
+
+
 @dataclass
 class _Evaluation:
     """evaluation(theta) -> {"loss": ..., "validation_loss": ..., ...}; `seed` draws the training samples, once."""
@@ -258,12 +264,8 @@ class _Evaluation:
         if self.validation is not None:
             row["validation_loss"] = objective.value(theta, self.validation)
             if isinstance(objective.loss, Categorical):
-                row["validation_error"] = self._error(objective, theta)
+                row["validation_error"] = share_wrong(objective, theta, self.validation)
         return row | {name: float(metric(theta)) for name, metric in self.metrics.items()}
-
-    def _error(self, objective, theta):
-        x, t = self.validation
-        return backend.item((objective.predict(theta, x).argmax(axis=1) != t).mean())
 
 
 class _Keeper:

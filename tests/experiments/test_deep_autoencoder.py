@@ -53,7 +53,10 @@ def test_run_and_plot(tmp_path):
     assert {name: list(runs) for name, runs in loaded["results"]["runs"].items()} == {
         name: ["0", "1"] for name in demo.OF_THE_DEMO
     }
-    assert np.shape(loaded["results"]["pictures"]["Adam"]) == (demo.PICTURES, 784)
+    pictures = loaded["results"]["runs"]["Adam"]["1"]["pictures"]
+    assert {name: np.shape(of) for name, of in pictures.items()} == {
+        "digits": (demo.PICTURES, 784), "reproduced": (demo.PICTURES, 784)
+    }  # fmt: skip
     assert "excerpt of MNIST with 80 images" in loaded["settings"]["data"]
     assert "median and range of 2 seeds" in demo.caption(loaded)
     (path,) = demo.plot(loaded, tmp_path)

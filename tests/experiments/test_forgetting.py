@@ -1,6 +1,7 @@
 """forgetting: quick runs on random images, what is measured of whom, resuming, and the paper's count of memory."""
 
 import dataclasses
+import itertools
 import os
 import pickle
 import signal
@@ -42,25 +43,24 @@ def test_run_and_plot(tmp_path):
     loaded = records.load(tmp_path / "record.json", experiment.NAME)
     runs = loaded["results"]["runs"]
     assert loaded["results"] == record["results"] and record["results"]["complete"]
-    assert list(runs) == [f"{name}, seed {seed}" for seed in (0, 1) for name in experiment.METHODS]
-    for run in runs.values():
+    assert {name: list(each) for name, each in runs.items()} == {name: ["0", "1"] for name in experiment.METHODS}
+    for name, seed in itertools.product(runs, ("0", "1")):
+        run = runs[name][seed]
         assert run["epoch"] == [1, 2, 3, 4, 5, 6] and len(run["first"]) == len(run["mean"]) == 6
         assert [len(row) for row in run["final"]] == [1, 2, 3] and len(run["seconds"]) == 3
         assert run["first"][1::2] == [row[0] for row in run["final"]]
         np.testing.assert_allclose(run["mean"][1::2], [np.mean(row) for row in run["final"]], rtol=1e-4)
-        assert (
-            run["first"][:2] == runs["Adam, seed 0" if run in list(runs.values())[:6] else "Adam, seed 1"]["first"][:2]
-        )
+        assert run["first"][:2] == runs["Adam"][seed]["first"][:2]
     parameters = experiment.objective(TINY).layout.size
-    kept = {name: runs[f"{name}, seed 0"]["kept"] for name in experiment.METHODS}
+    kept = {name: runs[name]["0"]["kept"] for name in experiment.METHODS}
     assert kept == {
         "Adam": [0] * 3, "Adam+retrain": [12 * 785] * 3, "L2 memory": [12 * 794] * 3,
         "L2 memory, squared": [12 * 794] * 3, "EWC": [2 * parameters + 1] * 3, "SI": [2 * parameters] * 3,
     }  # fmt: skip
-    extra = {name: runs[f"{name}, seed 0"]["running"] for name in experiment.METHODS}
+    extra = {name: runs[name]["0"]["running"] for name in experiment.METHODS}
     assert extra == dict.fromkeys(experiment.METHODS, 0) | {"SI": parameters}  # omega
-    assert runs["Adam, seed 0"]["first"] != runs["Adam, seed 1"]["first"]
-    assert not (tmp_path / "checkpoints" / "SI, seed 1").exists()
+    assert runs["Adam"]["0"]["first"] != runs["Adam"]["1"]["first"]
+    assert not list((tmp_path / "checkpoints").iterdir())
     (path,) = experiment.plot(loaded, tmp_path)
     assert path.stat().st_size > 10_000
     text = experiment.caption(loaded)
@@ -88,13 +88,10 @@ def test_runs_can_go_to_other_processes():
     assert job.func is experiment.train
 
 
-def test_accuracy_is_that_of_the_task():
-    the = experiment.objective(TINY)
-    theta = the.net.init(np.random.default_rng(0))
-    x, _ = experiment.images(TINY)[1]
-    right = np.asarray(the.predict(theta, dev(x))).argmax(axis=1)
-    wrong = np.where(np.arange(len(x)) < 20, (right + 1) % 10, right)
-    assert experiment.accuracy(the, (dev(x), dev(wrong)), theta) == 0.6
+def test_accuracy_is_the_share_that_is_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "share_wrong", lambda the, theta, task: 0.25)
+    run = experiment.train(TINY, options(tmp_path), ("Adam", 0))
+    assert run["first"] == run["mean"] == [0.75] * 6
 
 
 def test_report():
@@ -129,7 +126,7 @@ def test_interrupted_in_a_task_then_resumed(name, tmp_path, monkeypatch):
     monkeypatch.setitem(experiment.SCALES, "quick", dataclasses.replace(TINY, methods=(name, "Adam")))
     (tmp_path / "whole").mkdir()
     whole = experiment.run(options(tmp_path / "whole"))["results"]["runs"]
-    measure, calls = experiment.accuracy, []
+    measure, calls = experiment.share_wrong, []
 
     def pressed(*args):
         calls.append(0)
@@ -138,16 +135,16 @@ def test_interrupted_in_a_task_then_resumed(name, tmp_path, monkeypatch):
         return measure(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "accuracy", pressed)
+        patch.setattr(experiment, "share_wrong", pressed)
         record = experiment.run(options(tmp_path))
-    assert record["results"] == {"complete": False, "runs": {}}
+    assert record["results"] == {"complete": False, "runs": {name: {}, "Adam": {}}}
     experiment.plot(records.load(tmp_path / "record.json"), tmp_path)
     assert experiment.caption(record).endswith("unfinished.")
     calls.clear()
-    monkeypatch.setattr(experiment, "accuracy", lambda *args: calls.append(0) or measure(*args))
+    monkeypatch.setattr(experiment, "share_wrong", lambda *args: calls.append(0) or measure(*args))
     runs = experiment.run(options(tmp_path, resume=True))["results"]["runs"]
-    for title, run in whole.items():
-        assert {**runs[title], "seconds": 0} == {**run, "seconds": 0}
+    for method, run in whole.items():
+        assert {**runs[method]["0"], "seconds": 0} == {**run["0"], "seconds": 0}
     assert len(calls) < 2 * (3 + 6 + 9)  # the first task's accuracies were in its checkpoint
 
 
@@ -172,6 +169,6 @@ def test_a_diverged_run_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "learn", failing)
     record = experiment.run(options(tmp_path))
-    assert record["results"]["runs"]["EWC, seed 0"] == {"diverged": "training diverged at update 3"}
+    assert record["results"]["runs"]["EWC"]["0"] == {"diverged": "training diverged at update 3"}
     experiment.plot(records.load(tmp_path / "record.json"), tmp_path)
     assert experiment.caption(record).endswith("; EWC diverged.") and "EWC" not in experiment.finished(record)

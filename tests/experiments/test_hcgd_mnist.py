@@ -19,9 +19,9 @@ def small(monkeypatch):
     rng = np.random.default_rng(0)
     t = rng.integers(0, 10, 60)
     x = (t[:, None] / 10 + 0.1 * rng.random((60, 784))).astype("float32")
-    digits = lambda count: ((x[:40], t[:40]), (x[40:], t[40:]), "noise")
+    images = lambda count: ((x[:40], t[:40]), (x[40:], t[40:]), "noise")
     for module in (hcgd_mnist, distance_travelled):
-        monkeypatch.setattr(module, "digits", digits)
+        monkeypatch.setattr(module, "images", images)
         monkeypatch.setattr(module, "BATCH", 8)
         monkeypatch.setitem(module.SCALES, "quick", hcgd_mnist.Scale(2, None, 1))
     monkeypatch.setattr(hcgd_mnist, "SIZES", (784, 5, 10))
@@ -80,7 +80,7 @@ def test_passes_are_the_sweeps_that_a_step_takes(monkeypatch):
     monkeypatch.setattr(tape.Jacobian, "lop", counted("backward", lop))
     the = hcgd_mnist.objective()
     theta = the.net.init(np.random.default_rng(0))
-    batch = tuple(backend.asarray(part[:8]) for part in hcgd_mnist.digits(None)[0])
+    batch = tuple(backend.asarray(part[:8]) for part in hcgd_mnist.images(None)[0])
     for method in hcgd_mnist.METHODS:
         optimizer = hcgd_mnist.optimizer(method, "momentum")
         counts.update(forward=0, backward=0)
@@ -178,7 +178,7 @@ def test_travelled_sums_are_those_of_the_path(tmp_path):
     """Against a run of the same seed whose every theta is kept."""
     kept, (name, seed) = [], ("HCGD, n = 1, no momentum", 0)
     run = distance_travelled.outcome(distance_travelled.SCALES["quick"], options(tmp_path), (name, seed))
-    (x, _), (test, _), _ = hcgd_mnist.digits(None)
+    (x, _), (test, _), _ = hcgd_mnist.images(None)
     the = hcgd_mnist.objective()
     theta = the.net.init(np.random.default_rng(seed), x.dtype)
     kept.append(theta)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad import Objective
-from minigrad.experiments import measured
+from minigrad.experiments import measured, parts
 from minigrad.losses import Categorical
 from minigrad.nets import BatchNorm, FanIn, mlp
 from minigrad.optimizers import SGD
@@ -61,7 +61,7 @@ def test_batch_normalized_nets_are_compared_with_population_statistics(task):
 
 
 def test_words():
-    assert measured.digits([1.23456789, 1e-9], 3) == [1.23, 1e-9]
+    assert parts.rounded([1.23456789, 1e-9], 3) == [1.23, 1e-9] and parts.rounded([1 / 3]) == [0.33333]
     assert measured.span([0.5, 0.5]) == "0.5" and measured.span([2, 1.04]) == "1 to 2"
     assert measured.of_seeds([0]) == "1 seed" and measured.of_seeds([0, 1]) == "2 seeds"
     finding = {"claim": "a", "numbers": "1", "held": True}

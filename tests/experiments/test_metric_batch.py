@@ -188,15 +188,6 @@ def test_number():
     assert experiment.number(4.5678) == "4.57" and experiment.number(np.float64("nan")) == "unfinished"
 
 
-def test_share_wrong():
-    the = experiment.objective(experiment.SCALES["quick"])
-    theta = the.net.init(np.random.default_rng(0))
-    x = np.random.default_rng(1).random((8, 784), dtype="float32")
-    t = backend.to_host(the.predict(theta, dev(x))).argmax(axis=1)
-    t[:3] = (t[:3] + 1) % 10
-    assert experiment.share_wrong(the, theta, (dev(x), dev(t))) == 3 / 8
-
-
 def test_tuned_parameters_are_of_every_method():
     best = records.load(experiment.TUNED, tuning.NAME)["results"]["best"]
     assert set(best) == set(experiment.METHODS)
