@@ -28,8 +28,6 @@
 # %matplotlib inline
 import itertools
 import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
@@ -52,7 +50,6 @@ from minigrad.function_space import (
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import FanIn, He, mlp
 from minigrad.plot import BLACK, BLUE, GREY, ORANGE, VERMILLION, figure, label_ends, plain_numbers
-from minigrad.training import records
 
 QUICK = os.environ.get("MINIGRAD_QUICK") == "1"
 minigrad.use("numpy")  # this chapter works on small host arrays, whatever backend is set
@@ -398,35 +395,15 @@ for ax in axes:
 
 
 # %%
-def recorded(name):
-    """(module, record): of the full run that comes with minigrad; where there is none, of a quick one made here."""
-    module = experiments.find(name)
-    try:
-        return module, records.load(experiments.committed(name), name)
-    except FileNotFoundError:
-        with tempfile.TemporaryDirectory() as folder:
-            return module, module.run(experiments.Options(Path(folder), "quick", progress=False))
-
-
-def show(name):
-    """The claims with their numbers, and the figures."""
-    module, record = recorded(name)
-    print(f"{name}, {record['settings']['scale']} scale, seeds {record['seeds']}")
-    for finding in module.findings(record):
-        print(f"  {'held' if finding['held'] else 'NOT HELD':8}  {finding['claim']}\n            {finding['numbers']}")
-    with tempfile.TemporaryDirectory() as folder:
-        module.plot(record, Path(folder))
-
-
-show("trajectories")
+_ = experiments.show("trajectories")
 
 # %%
 if not QUICK:
-    show("distance-ratio")
+    _ = experiments.show("distance-ratio")
 
 # %%
 if not QUICK:
-    show("distance-estimator")
+    _ = experiments.show("distance-estimator")
 
 # %% [markdown]
 # ## 7. What is wrong or loose in the paper as printed

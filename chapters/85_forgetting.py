@@ -46,7 +46,6 @@ from minigrad.losses import Categorical
 from minigrad.nets import mlp
 from minigrad.optimizers import SGD, Adam
 from minigrad.plot import BLACK, GREEN, VERMILLION, figure, label_ends, look
-from minigrad.training import records
 
 QUICK = os.environ.get("MINIGRAD_QUICK") == "1"
 minigrad.use("numpy")  # this chapter works on small host arrays, whatever backend is set
@@ -376,12 +375,8 @@ for name, found in traded.items():
 # digits, 2 x 400 units, three seeds).
 
 # %%
-experiment = experiments.find("forgetting")
+experiment, record = experiments.find("forgetting"), experiments.recorded("forgetting")
 with tempfile.TemporaryDirectory() as folder:
-    try:
-        record = records.load(experiments.committed("forgetting"))
-    except FileNotFoundError:  # no full run has been recorded: the form of some seconds
-        record = experiment.run(experiments.Options(Path(folder), "quick", progress=False))
     _ = experiment.plot(record, Path(folder))
 settings, runs = record["settings"], experiment.finished(record)
 for name, found in runs.items():

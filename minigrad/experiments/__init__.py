@@ -5,14 +5,20 @@ An experiment is a module of this folder with DESCRIPTION and PAPER (one line ea
     run(options) -> record       trains; writes record.json as results come, and checkpoints, into options.out
     plot(record, folder)         draws the figures of a record into a folder; returns their paths
 
+and, where a paper's claims can be judged by numbers,
+
+    findings(record)             [{"claim": ..., "numbers": ..., "held": True or False}, ...]
+
 A module is imported when it is asked for.
 """
 
 import importlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..backend import check_name
+from ..training import records
 
 EXPERIMENTS = {
     "centering": "centering",
@@ -68,3 +74,23 @@ def committed(name):
             f"no record of a full run of {name} comes with minigrad; make one: python -m minigrad run {name} --full"
         )
     return path
+
+
+def recorded(name):
+    """The record of the full run that comes with the package; where none does, of a quick run, made in seconds."""
+    try:
+        return records.load(committed(name), name)
+    except FileNotFoundError:
+        with tempfile.TemporaryDirectory() as folder:
+            return find(name).run(Options(Path(folder), "quick", progress=False))
+
+
+def show(name):
+    """For a notebook: the claims of a paper that `recorded` has numbers for, and its figures. Returns the record."""
+    module, record = find(name), recorded(name)
+    print(f"{name}, {record['settings']['scale']} form, seeds {record['seeds']}, {record['machine']['cpu']}")
+    for finding in module.findings(record):
+        print(f"  {'held' if finding['held'] else 'NOT HELD':8}  {finding['claim']}\n{'':12}{finding['numbers']}")
+    with tempfile.TemporaryDirectory() as folder:
+        module.plot(record, Path(folder))
+    return record

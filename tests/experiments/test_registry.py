@@ -1,6 +1,7 @@
 """Every experiment has what the command line needs."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,3 +19,25 @@ def test_experiment_is_complete(name):
 def test_unknown_experiment_names_the_nearest():
     with pytest.raises(ValueError, match="unknown experiment 'deep-autoencode'; did you mean 'deep-autoencoder'"):
         experiments.find("deep-autoencode")
+
+
+def test_recorded_is_the_full_run_or_else_a_quick_one(monkeypatch):
+    assert experiments.recorded("conditioning")["settings"]["scale"] == "full"
+    record = {"results": 0}
+    module = SimpleNamespace(run=lambda options: record | {"options": options})
+    monkeypatch.setattr(experiments, "find", lambda name: module)
+    found = experiments.recorded("nothing-recorded")
+    assert (found["options"].scale, found["options"].progress, found["options"].resume) == ("quick", False, False)
+
+
+def test_show_says_which_claims_held(monkeypatch, capsys):
+    record = {"settings": {"scale": "full"}, "seeds": [0, 1], "machine": {"cpu": "a CPU"}}
+    findings = [{"claim": "up", "numbers": "3", "held": True}, {"claim": "down", "numbers": "4", "held": False}]
+    drawn = []
+    module = SimpleNamespace(findings=lambda record: findings, plot=lambda record, folder: drawn.append(record))
+    monkeypatch.setattr(experiments, "find", lambda name: module)
+    monkeypatch.setattr(experiments, "recorded", lambda name: record)
+    assert experiments.show("some") is record and drawn == [record]
+    assert capsys.readouterr().out == (
+        "some, full form, seeds [0, 1], a CPU\n  held      up\n            3\n  NOT HELD  down\n            4\n"
+    )
