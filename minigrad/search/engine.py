@@ -181,7 +181,7 @@ class Running:
         try:
             self.since[self.submit(trial)] = trial, time.monotonic()
         except (BrokenExecutor, RuntimeError) as error:  # RuntimeError: it was shut down
-            raise _ExecutorFailed(f"the executor takes no trials: {type(error).__name__}: {error}") from error
+            raise _ExecutorFailed(f"the executor takes no trials: {_in_a_line(error)}") from error
 
     def _patience(self):
         if self.give_up is None:
@@ -200,8 +200,11 @@ def _outcome(future, trial):
     except Exception as error:
         if _killed_its_workers(error):
             return failure(trial, f"killed its workers: {error}")
-        what = f"the executor failed at trial {trial.number}: {type(error).__name__}: {error}"
-        raise _ExecutorFailed(what) from error
+        raise _ExecutorFailed(f"the executor failed at trial {trial.number}: {_in_a_line(error)}") from error
+
+
+def _in_a_line(error):
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _killed_its_workers(error):

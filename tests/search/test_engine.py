@@ -358,6 +358,7 @@ def test_a_worker_has_one_thread(monkeypatch):
 # --- processes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes():
     with pool_of(2) as pool:
         history = biased(executor=pool, n_trials=16)
@@ -366,6 +367,7 @@ def test_processes():
     assert {(each.loss, each.notes["slices"]) for each in threads.trials} == {(1, 1)}
 
 
+@pytest.mark.slow
 def test_a_function_that_processes_cannot_have():
     with pool_of(1) as pool:
         search = RandomSearch(SPACE)
@@ -373,6 +375,7 @@ def test_a_function_that_processes_cannot_have():
             search.run(lambda trial: 0.5, 3, pool)
 
 
+@pytest.mark.slow
 def test_a_pool_whose_process_is_killed(tmp_path):
     """A clear error, finished trials on the disk, and the resumed search has the same sequence."""
     path = tmp_path / "search.jsonl"
@@ -392,6 +395,7 @@ BiasedRandomSearch(SPACE, 1, sys.argv[1]).run(slow_valley, 1000)
 """
 
 
+@pytest.mark.slow
 def test_a_search_killed_at_any_time_resumes(tmp_path):
     path = tmp_path / "search.jsonl"
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], cwd=ROOT)
@@ -409,6 +413,7 @@ def test_a_search_killed_at_any_time_resumes(tmp_path):
     assert again.trials == biased(n_trials=done + 5).trials
 
 
+@pytest.mark.slow
 def test_giving_up_on_a_process():
     with pool_of(2) as pool:
         wait([pool.submit(nap) for _ in range(2)])  # both have started
