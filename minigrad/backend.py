@@ -225,41 +225,57 @@ def _pool():
     return ThreadPoolExecutor(max_workers=max(1, _cores() - 1), thread_name_prefix="minigrad-slice")
 
 
-@functools.cache
-def _blas():
+def _find_blas():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")
 
 
-_limited = {"by": 0, "before": []}  # how many threads of the caller are inside, and the counts to give back
+_blas = functools.cache(_find_blas)
+_limits = {"by": 0, "before": []}  # how many threads of the caller are inside, and (library, count) to give back
 _limiting = threading.Lock()
 
 
-@contextlib.contextmanager
 def one_blas_thread():
-    """The BLAS works on the caller's thread alone; nothing changes where there are no slices.
+    """A context: the BLAS works on the caller's thread alone; nothing changes where there are no slices.
 
     Its own threads spin on for a while after a product, on the cores that the next slices need: what they gain in
     something small that comes between slices costs more than that afterwards.
     """
-    if threads() < 2:
-        yield
-        return
-    libraries = _blas().lib_controllers
+    return contextlib.nullcontext() if threads() < 2 else _limited(_blas())
+
+
+@contextlib.contextmanager
+def one_thread():
+    """All work of the caller on its one thread: no slices, one BLAS thread. For several workers on one machine.
+
+    The BLAS is the whole process's: where threads of one process do this, it has one thread until the last has left. Of
+    these, threadpoolctl lets OpenBLAS obey one thread alone: the first to limit it, as long as that lives.
+    """
+    before = getattr(_inside, "slice", False)
+    _inside.slice = True
+    try:
+        with _limited(_find_blas()):  # not the one that _blas keeps: what was imported since counts as well
+            yield
+    finally:
+        _inside.slice = before
+
+
+@contextlib.contextmanager
+def _limited(blas):
     with _limiting:
-        _limited["by"] += 1
-        if _limited["by"] == 1:
-            _limited["before"] = [library.num_threads for library in libraries]
-            for library in libraries:
+        _limits["by"] += 1
+        if _limits["by"] == 1:
+            _limits["before"] = [(library, library.num_threads) for library in blas.lib_controllers]
+            for library, _ in _limits["before"]:
                 library.set_num_threads(1)
     try:
         yield
     finally:
         with _limiting:
-            _limited["by"] -= 1
-            if _limited["by"] == 0:
-                for library, count in zip(libraries, _limited["before"], strict=True):
+            _limits["by"] -= 1
+            if _limits["by"] == 0:
+                for library, count in _limits["before"]:
                     library.set_num_threads(count)
 
 

@@ -52,6 +52,10 @@ HEAVY = {
     "mlxtend",
     "requests",
     "hypothesis",
+    "dask",
+    "distributed",
+    "loky",
+    "mpi4py",
 }
 
 
