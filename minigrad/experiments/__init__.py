@@ -35,6 +35,7 @@ EXPERIMENTS = {
     "order-robustness": "order_robustness",
     "prong-sensitivity": "prong_sensitivity",
     "reparametrization": "reparametrization",
+    "search-comparison": "search_comparison",
     "trajectories": "trajectories",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
     "tune-metric-batch": "tune_metric_batch",

@@ -19,8 +19,8 @@ from .. import plot as look
 from ..backend import to_host
 from ..function_space import Estimate, estimate, squared_distances
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import SIZES, SMALL, mnist_task, of_seeds, span, verdict
-from .parts import rounded, run_parts
+from .measured import SIZES, SMALL, mnist_task, of_seeds, span
+from .parts import rounded, run_parts, verdict
 
 NAME = "distance-estimator"
 DESCRIPTION = "a distance between functions by the number of samples, and its 95 % bounds"

@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import plot as look
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import DECAY, SIZES, SMALL, mnist_task, of_seeds, span, verdict
-from .parts import rounded, run_parts
+from .measured import DECAY, SIZES, SMALL, mnist_task, of_seeds, span
+from .parts import rounded, run_parts, verdict
 
 NAME = "distance-ratio"
 DESCRIPTION = "parameter against function distance between updates, epochs and from the start"

@@ -80,8 +80,3 @@ def span(numbers):
 def of_seeds(seeds):
     """How many, in words."""
     return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-
-
-def verdict(finding):
-    """A finding in a caption's words: what is claimed, the numbers, held or not."""
-    return f"{finding['claim']}: {finding['numbers']} ({'held' if finding['held'] else 'not held'})"

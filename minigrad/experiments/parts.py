@@ -49,12 +49,13 @@ def run_parts(name, options, settings, seeds, parts, dtype="float64"):
     return record
 
 
-def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None):
+def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None, once=()):
     """The record of every method with every seed, results {"complete", "runs": {method: {seed: what work gave}}}.
 
     work(options, (method, seed)): a dict that JSON can hold, or None if Ctrl-C ended it; such a run begins anew when
     the experiment is resumed, or goes on from what it left in its folder of `checkpoints`, which are removed with the
-    run's end. cores: so many runs at once, each on one core; None: one by one, on all.
+    run's end. cores: so many runs at once, each on one core; None: one by one, on all. once: methods that no seed
+    changes, which have the first one only.
     """
     path, settings = options.out / "record.json", {"scale": options.scale} | settings
     record = earlier(path, name, settings, seeds) if options.resume else None
@@ -64,12 +65,13 @@ def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None):
         shutil.rmtree(options.out / "checkpoints", ignore_errors=True)
         records.save(record, path)  # from now on, checkpoints are this record's
     runs = record["results"]["runs"]
-    jobs = [(method, seed) for seed, method in itertools.product(seeds, methods) if str(seed) not in runs[method]]
+    every = [(method, seed) for seed in seeds for method in methods if seed == seeds[0] or method not in once]
+    jobs = [(method, seed) for method, seed in every if str(seed) not in runs[method]]
     for (method, seed), found in run_jobs(work, jobs, options, cores):
         if found is None:
             continue
         runs[method][str(seed)] = found
-        record["results"]["complete"] = all(len(done) == len(seeds) for done in runs.values())
+        record["results"]["complete"] = all(str(seed) in runs[method] for method, seed in every)
         records.save(record, path)
         shutil.rmtree(checkpoints(options, (method, seed)), ignore_errors=True)
     return record
@@ -228,3 +230,8 @@ def seeds_together(curves, axis, column="test_error"):
 def drawn(seeds):
     """What a curve shows, in a caption's words."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
+
+
+def verdict(finding):
+    """A finding in a caption's words: what is claimed, the numbers, held or not."""
+    return f"{finding['claim']}: {finding['numbers']} ({'held' if finding['held'] else 'not held'})"

@@ -18,8 +18,8 @@ import numpy as np
 from .. import plot as look
 from ..backend import to_host
 from ..function_space import distances, embed, mean_square, parameter_square
-from .measured import SIZES, SMALL, mnist_task, of_seeds, verdict
-from .parts import rounded, run_parts
+from .measured import SIZES, SMALL, mnist_task, of_seeds
+from .parts import rounded, run_parts, verdict
 
 NAME = "trajectories"
 DESCRIPTION = "paths of three seeds through function space and parameter space, embedded in the plane"

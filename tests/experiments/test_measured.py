@@ -65,5 +65,5 @@ def test_words():
     assert measured.span([0.5, 0.5]) == "0.5" and measured.span([2, 1.04]) == "1 to 2"
     assert measured.of_seeds([0]) == "1 seed" and measured.of_seeds([0, 1]) == "2 seeds"
     finding = {"claim": "a", "numbers": "1", "held": True}
-    assert measured.verdict(finding) == "a: 1 (held)"
-    assert measured.verdict(finding | {"held": False}) == "a: 1 (not held)"
+    assert parts.verdict(finding) == "a: 1 (held)"
+    assert parts.verdict(finding | {"held": False}) == "a: 1 (not held)"
