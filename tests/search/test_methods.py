@@ -273,6 +273,32 @@ def test_a_model_that_leaves_0_to_1_is_clipped():
     np.testing.assert_allclose(p, [0, 0.5, 1])
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda losses: losses * math.nan, r"acceptance of BiasedRandomSearch\(.*<lambda>\) must give 2 numbers"),
+        (lambda losses: losses, r"must give 2 numbers in \[0, 1\], got \[1. 2.\]"),
+        (lambda losses: -losses, r"must give 2 numbers in \[0, 1\]"),
+        (lambda losses: [0.5], r"must give 2 numbers in \[0, 1\], got \[0.5\]"),
+    ],
+)
+def test_a_rule_that_gives_no_probabilities(rule, message):
+    search = BiasedRandomSearch(PLANE, acceptance=rule)
+    told(search, [1.0, 2.0])
+    with pytest.raises(ValueError, match=message):
+        search.ask()
+
+
+@pytest.mark.parametrize(
+    "model", [lambda told, p, at: at[:, 0] * math.nan, lambda told, p, at: at, lambda told, p, at: 1.0]
+)
+def test_a_model_that_gives_no_estimates(model):
+    search = BiasedRandomSearch(PLANE, model=model)
+    told(search, [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"the model of BiasedRandomSearch\(.*must give 8 finite numbers, got"):
+        search.ask()
+
+
 def test_bias_finds_better_ones():
     """On the toy valley, of 40 searches of 40 trials the biased ones have the better mean loss nearly always."""
     means = []
