@@ -98,6 +98,14 @@ def test_distances_between_features(rng):
     np.testing.assert_array_equal(again[:, 2:], features[:, 2:])  # whole numbers and options to the last bit
 
 
+def test_features_by_hand():
+    space = Space(a=Uniform(2, 6), k=Integer(3, 6), init=Choice("x", "y", "z"))
+    root = math.sqrt(0.5)
+    np.testing.assert_array_equal(
+        space.features([[0.1, 0.3, 0.4], [1.0, 1.0, 1.0]]), [[0.1, 0.375, 0, root, 0], [1, 0.875, 0, 0, root]]
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -107,7 +115,8 @@ def test_distances_between_features(rng):
         (lambda: Space({"lr": Uniform(0, 1)}, lr=Uniform(0, 1)), "Space: lr given twice"),
         (lambda: Space(lr=(0, 1)), r"'lr' must be one of Uniform, LogUniform, Integer, Choice, got \(0, 1\)"),
         (lambda: Space({3: Uniform(0, 1)}), "3 must be one of"),
-        (lambda: Uniform(1, 0), "Uniform: expected finite numbers, low < high, got low=1, high=0"),
+        (lambda: Uniform(1, 0), "Uniform: expected finite numbers, low < high, got low=1, high=0$"),
+        (lambda: Uniform("x", "x"), "Uniform: expected finite numbers, low < high, got low='x', high='x'$"),
         (lambda: Uniform(1, 1), r"low=1, high=1; for a single value write Choice\(value\)"),
         (lambda: Uniform(0, math.inf), "Uniform: expected finite numbers, low < high"),
         (lambda: Uniform(math.nan, 1), "Uniform: expected finite numbers, low < high"),
