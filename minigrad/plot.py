@@ -66,7 +66,9 @@ METHODS = {
     "L2 memory, squared": Look(VERMILLION, "P", ":"),
     "EWC": Look(GREEN, "s"),
     "SI": Look(PURPLE, "o"),
-    "random search": Look(GREY, "x", ":"),
+    "grid search": Look(BLACK, "P", "--"),
+    "random search": Look(GREY, "D", ":"),
+    "biased random search": Look(VERMILLION, "*"),
 }
 
 STYLE = {
@@ -214,6 +216,49 @@ def plain_numbers(axis):
 
     if axis.get_scale() == "log":
         axis.set_minor_formatter(between)
+
+
+def loss_colours(losses, share=0.8):
+    """The colours of losses for `tried` and `landscape`, best dark, worst yellow: one norm for all panels of a figure.
+
+    share: the worst colour is that of this quantile, so that a few diverged trials leave colours to the others; a
+    colour bar says so by extend="max".
+    """
+    from matplotlib.colors import Normalize
+
+    finite = np.asarray(losses, float)[np.isfinite(losses)]
+    return Normalize(*(np.quantile(finite, [0, share]) if finite.size else (0, 1)))
+
+
+def tried(ax, x, y, losses, norm=None):
+    """Tried values of two hyper-parameters, coloured by loss; crosses: failed ones; a ring: the best.
+
+    norm: of loss_colours; None: made of these losses. Returns what a colour bar is made from.
+    """
+    x, y, losses = (np.asarray(part, float) for part in (x, y, losses))
+    there = np.isfinite(losses)
+    ax.plot(x[~there], y[~there], "x", color=GREY, markersize=4, markeredgewidth=0.8)
+    order = np.argsort(-losses[there], kind="stable")  # the best on top
+    norm = norm or loss_colours(losses)
+    x_there, y_there, shown = x[there][order], y[there][order], losses[there][order]
+    points = ax.scatter(x_there, y_there, c=shown, norm=norm, s=22, edgecolors="white", linewidths=0.4)
+    if there.any():
+        best = np.argmin(np.where(there, losses, np.inf))
+        ax.plot(x[best], y[best], "o", markersize=10, markerfacecolor="none", color=VERMILLION, markeredgewidth=1.4)
+    return points
+
+
+def landscape(ax, x, y, values, norm):
+    """A model's estimate as an image: values (len(y), len(x)) where y and x meet; colours as `tried` has them."""
+    ax.grid(False)
+    return ax.pcolormesh(x, y, values, norm=norm, shading="nearest", rasterized=True, zorder=0)
+
+
+def best_so_far(ax, searches):
+    """The least loss after each trial, {method: losses (searches, trials)}: median, and the range over searches."""
+    ax.set(xlabel="trials", ylabel="best loss so far")
+    best = {name: np.fmin.accumulate(np.asarray(losses, float), axis=1) for name, losses in searches.items()}
+    curves(ax, {name: (np.arange(1, each.shape[1] + 1), each) for name, each in best.items()})
 
 
 def strip(ax, rows, shape=(28, 28), room=2.5):

@@ -60,6 +60,46 @@ def test_seeds_give_median_and_band(close):
     assert points[:, 1].min() == 1 and points[:, 1].max() == 9
 
 
+def test_tried_points_are_coloured_by_loss(close):
+    fig, ax = plot.figure()
+    losses = [3.0, np.inf, 1.0, 2.0, np.nan, 1e9]
+    points = plot.tried(ax, range(6), range(10, 16), losses)
+    np.testing.assert_array_equal(points.get_offsets(), [[5, 15], [0, 10], [3, 13], [2, 12]])  # the best on top
+    np.testing.assert_array_equal(points.get_array(), [1e9, 3, 2, 1])
+    failed, best = ax.lines
+    np.testing.assert_array_equal(failed.get_xydata(), [[1, 11], [4, 14]])
+    np.testing.assert_array_equal(best.get_xydata(), [[2, 12]])
+
+
+def test_tried_where_all_failed(close):
+    fig, ax = plot.figure()
+    plot.tried(ax, [1, 2], [1, 2], [np.inf, np.nan])
+    assert len(ax.lines) == 1 and len(ax.lines[0].get_xdata()) == 2
+
+
+def test_colours_of_losses_are_not_the_diverged_ones():
+    norm = plot.loss_colours([*range(9), 1e9, np.inf, np.nan])
+    assert (norm.vmin, norm.vmax) == (0, pytest.approx(7.2))
+    assert (plot.loss_colours([np.inf]).vmin, plot.loss_colours([np.inf]).vmax) == (0, 1)
+
+
+def test_the_landscape_is_where_its_values_are(close):
+    fig, ax = plot.figure()
+    values = np.arange(6.0).reshape(2, 3)
+    ax.set(xscale="log")
+    mesh = plot.landscape(ax, [0.1, 1, 10], [5, 6], values, plot.loss_colours(values))
+    np.testing.assert_array_equal(mesh.get_array(), values)
+    assert mesh.get_coordinates().shape == (3, 4, 2)
+
+
+def test_best_so_far_only_falls(close):
+    fig, ax = plot.figure()
+    losses = np.array([[3.0, 5.0, 1.0, 2.0], [4.0, np.nan, 3.0, 0.0], [np.inf, 6.0, 7.0, 1.0]])
+    plot.best_so_far(ax, {"random search": losses})
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [4, 4, 3, 1])
+
+
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_same_figure_same_bytes(close, tmp_path, suffix):
     for name in ("a", "b"):

@@ -34,11 +34,10 @@ def by_rank(losses):
     losses = np.asarray(losses, float)
     finite = np.isfinite(losses)
     p = np.zeros(len(losses))
-    found = losses[finite]
-    if len(found):
-        ordered = np.sort(found)
-        beaten = len(found) - np.searchsorted(ordered, found, side="right")
-        not_better = len(found) - np.searchsorted(ordered, found, side="left")
-        agree = ordered[0] == ordered[-1]
-        p[finite] = 1.0 if agree else (beaten + not_better - 1) / 2 / (len(found) - 1)
+    values, which, agree = np.unique(losses[finite], return_inverse=True, return_counts=True)
+    if len(values) == 1:
+        p[finite] = 1.0
+    elif len(values):
+        beaten = agree.sum() - np.cumsum(agree)
+        p[finite] = ((beaten + (agree - 1) / 2) / (agree.sum() - 1))[which]
     return p

@@ -46,7 +46,10 @@ class Search(abc.ABC):
         return Trial(number, parameters, seed_of(self.seed, number), seconds)
 
     def ask(self, seconds=None):
-        """The next trial. Several may be asked for before one is told: they do not know of each other."""
+        """The next trial. Several may be asked for before one is told: they know nothing of each other.
+
+        `run` does not wait for them: it tries every number that was not told.
+        """
         while self._next in self.history:
             self._next += 1
         trial = self.trial(self._next, seconds=seconds)

@@ -9,9 +9,10 @@ with `concurrent.futures.wait`. So these work unchanged:
     mpi4py.futures.MPIPoolExecutor()                      ranks: mpiexec -n 4 python -m mpi4py.futures script.py
 
 The executor stays the caller's: it is not shut down. What becomes of a trial whose worker dies is the executor's
-affair: Dask runs it again elsewhere, and gives it up when it has killed four workers in a row (then it has failed); a
-pool of processes is broken for good, and a dead MPI rank ends the job. Then `run` raises RuntimeError, or is gone
-itself; finished trials are in the history, and the same call on the same history file goes on.
+affair. Dask runs it again elsewhere, and when it has killed four workers in a row gives it up: it has failed. Trials
+that wait in such a worker's queue are blamed as well, so say how many `workers` there are. A pool of processes is
+broken for good, and `run` raises RuntimeError; a dead MPI rank ends the job. Finished trials are in the history, and
+the same call on the same history file goes on from there.
 """
 
 import contextlib
@@ -46,21 +47,22 @@ def run(
 
     fn: gets a Trial, returns a loss, or (loss, notes). What raises, or returns no finite number, has failed.
     executor: of concurrent.futures; None: one by one, here.
-    mode: "batch": trials go in rounds of `batch`, and a proposal knows the outcomes of earlier rounds alone, so that
-    the history is the same to the last bit whoever runs it, however often it is killed and resumed; batch=1 is
-    algorithm 1.
+    mode: "batch": trials go in rounds of `batch`, and a proposal knows the outcomes of earlier rounds alone; a history
+    is then the same to the last bit whoever runs it, and however often it is killed and resumed. batch=1 is algorithm
+    1; a round waits for its slowest trial, so that many workers want a larger batch.
     "async": a proposal knows what there is when a worker is free; nobody waits, and the history depends on who is fast.
     workers: how many trials are submitted at once, at most; None: as many as `batch`.
-    deadline: seconds, handed to fn as trial.seconds: it is fn that ends in time.
-    give_up: seconds after which a submitted trial is left alone and has failed; needs an executor, and `workers`, so
-    that no trial waits in a queue. Its worker goes on with it and is not counted on until it is done; when none is
-    left, `run` waits as long again, then raises RuntimeError. To end a process that hangs is the executor's affair.
+    deadline: seconds, handed to fn as trial.seconds; it is fn that ends in time.
+    give_up: seconds after which a submitted trial is left alone and has failed. It needs an executor, and `workers`, so
+    that no trial waits in a queue. Its worker goes on with it, and is not counted on until it is done; when none is
+    left, `run` waits as long again, then raises RuntimeError. To end a process that hangs is the executor's affair. Who
+    is given up depends on the clock, and so does all that follows.
     threads: "one": on an executor, BLAS and minigrad have one thread in each trial, since several workers share a
-    machine;
-    "all": leave them alone, for one worker a machine.
+    machine; "all": leave them alone, for one worker a machine.
     progress: label of a progress bar, which shows the best so far; None: none.
 
-    Ctrl-C ends the run: trials that are finished are kept, `history.interrupted` is True.
+    Ctrl-C ends the run: trials that are finished are kept, and `history.interrupted` is True. An fn that takes Ctrl-C
+    politely, as `fit` does, must raise KeyboardInterrupt itself, or a trial cut short counts as finished.
     Raises ValueError for arguments that make no sense, RuntimeError when the executor dies.
     """
     check_name("mode", mode, MODES)

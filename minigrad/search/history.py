@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .space import Space, dumps
-from .trial import Outcome
+from .space import Space
+from .trial import Outcome, dumps
 
 FORMAT, VERSION = "minigrad search", 1
 
@@ -88,11 +88,7 @@ class History:
 
         Raises ValueError for another outcome of a trial that is there, or with parameters outside the space.
         """
-        if not self._has(outcome):
-            point = self.space.point(outcome.parameters)
-            if self.path is not None:
-                self._append(dumps(_to_json(outcome)))
-            self._keep(outcome, point)
+        self._add([outcome])
 
     def adopt(self, other):
         """Take over the trials of another search's History, or of its file: they teach the models of the landscape.
@@ -106,8 +102,15 @@ class History:
             raise ValueError(f"histories of different spaces cannot be merged: {self.space} and {other.space}")
         arrived = [replace(outcome, origin=outcome.origin or other.search) for outcome in other.trials + other.others]
         arrived = [replace(each, origin=None) if each.origin == self.search else each for each in arrived]
-        for outcome in [each for each in arrived if not self._has(each)]:
-            self.add(outcome)
+        self._add(arrived)
+
+    def _add(self, outcomes):
+        """All or none: what is wrong with one is seen before the first is kept."""
+        new = [(outcome, self.space.point(outcome.parameters)) for outcome in outcomes if not self._has(outcome)]
+        if self.path is not None and new:
+            self._append("".join(dumps(_to_json(outcome)) + "\n" for outcome, _ in new))
+        for outcome, point in new:
+            self._keep(outcome, point)
 
     def _has(self, outcome):
         """Is it there? Raises ValueError if another one is in its place."""
@@ -160,14 +163,14 @@ class History:
         vars(self).update({name: value for name, value in vars(earlier).items() if name.startswith("_")})
         return size
 
-    def _append(self, line):
+    def _append(self, lines):
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._size:
             raise RuntimeError(
                 f"history {self.path}: expected {self._size} bytes, found {size}; something else has written there, "
                 "and two searches cannot share a file"
             )
-        self._size += _write(self.path, (line + "\n").encode(), "ab")
+        self._size += _write(self.path, lines.encode(), "ab")
 
 
 def load(path):

@@ -94,7 +94,7 @@ class BiasedRandomSearch(Search):
         """Lines 4 to 12: the first point kept. A row of numbers is the point `a`, and the `x` to compare p with."""
         draw = rng(self.seed, number)
         told, losses = self.history.seen(before)
-        p_told = self.acceptance(losses)
+        p_told = self.p_of(losses)
         if not np.any(p_told > 0):
             return draw.random(len(self.space))
         p_at = functools.partial(self.p_at, told, p_told)
@@ -111,6 +111,16 @@ class BiasedRandomSearch(Search):
         weights = chances / (1 - chances) if np.any(chances > 0) else np.ones(PROPOSALS)
         return points[draw.choice(PROPOSALS, p=weights / weights.sum())]
 
+    def p_of(self, losses):
+        """What the rule makes of losses. Raises ValueError where that is not in [0, 1]."""
+        p = np.asarray(self.acceptance(losses), float)
+        if p.shape != losses.shape or not np.all((p >= 0) & (p <= 1)):
+            raise ValueError(f"the acceptance of {self} must give {len(losses)} numbers in [0, 1], got {p}")
+        return p
+
     def p_at(self, told, p_told, points):
-        """The probability to keep each of these points (m, names) of the cube, in [0, 1]."""
-        return np.clip(self.model(told, p_told, self.space.features(points)), 0, 1)
+        """The probability to keep each of these points (m, names) of the cube: the model's, cut off at 0 and 1."""
+        p = self.model(told, p_told, self.space.features(points))
+        if np.shape(p) != (len(points),) or not np.all(np.isfinite(p)):
+            raise ValueError(f"the model of {self} must give {len(points)} finite numbers, got {p}")
+        return np.clip(p, 0, 1)

@@ -10,7 +10,6 @@ of the landscape needs distances, and these are Euclidean between `features`: a 
 range, an option by being the same (0) or another (1).
 """
 
-import json
 import math
 import numbers
 from collections.abc import Mapping
@@ -231,8 +230,3 @@ def _check_range(dimension, expected, accepts, kind):
 def _check_inside(dimension, value, kind):
     if isinstance(value, bool) or not isinstance(value, kind) or not dimension.low <= value <= dimension.high:
         raise ValueError(f"expected a value of {dimension}, got {value!r}")
-
-
-def dumps(value):
-    """One line of JSON, without NaN or infinities. Raises ValueError or TypeError for what it cannot hold."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)

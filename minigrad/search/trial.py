@@ -1,12 +1,11 @@
 """A trial, before and after: what is to be tried, and what came of it."""
 
+import json
 import math
 import numbers
 from dataclasses import dataclass
 
 import numpy as np
-
-from .space import dumps
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,11 @@ def _check_notes(notes):
         dumps(notes)
     except (TypeError, ValueError) as error:
         raise ValueError(f"returned notes that JSON cannot hold: {error}") from error
+
+
+def dumps(value):
+    """One line of JSON, without NaN or infinities. Raises ValueError or TypeError for what it cannot hold."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
 def rng(seed, number):

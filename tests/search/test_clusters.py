@@ -14,6 +14,7 @@ import pytest
 from minigrad.search import BiasedRandomSearch, RandomSearch, load
 from tests.search.toys import SPACE, blas_threads, slow_valley, suicide, valley
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SECONDS = 120  # after which an engine hangs
 

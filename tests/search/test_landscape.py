@@ -31,7 +31,7 @@ MODELS = [
     (NearestNeighbour(), lambda told, values, a: k_nearest(told, values, a, 1)),
     (KNearest(1), lambda told, values, a: k_nearest(told, values, a, 1)),
     (KNearest(3), lambda told, values, a: k_nearest(told, values, a, 3)),
-    (KNearest(100), lambda told, values, a: sum(values) / len(values)),
+    (KNearest(100), lambda told, values, a: k_nearest(told, values, a, 100)),
     (Kernel(0.1), lambda told, values, a: kernel(told, values, a, 0.1)),
     (Kernel(0.5), lambda told, values, a: kernel(told, values, a, 0.5)),
 ]
@@ -45,7 +45,7 @@ SPACES = [
 
 @pytest.mark.parametrize("space", SPACES, ids=["numbers", "mixed", "discrete"])
 @pytest.mark.parametrize(("model", "by_hand"), MODELS, ids=name)
-@pytest.mark.parametrize("count", [1, 2, 7, 40])
+@pytest.mark.parametrize("count", [1, 2, 7, 40, 1000])
 def test_models_against_plain_loops(space, model, by_hand, count):
     rng = np.random.default_rng(count)
     told, at = space.features(rng.random((count, 2))), space.features(rng.random((15, 2)))
@@ -68,6 +68,10 @@ def test_a_model_is_a_mean(model, rng):
 def test_the_nearest_neighbour_knows_what_it_was_told(rng):
     told, values = rng.random((50, 2)), rng.normal(size=50)
     np.testing.assert_array_equal(NearestNeighbour()(told, values, told), values)
+
+
+def test_defaults():
+    assert KNearest() == KNearest(3) and Kernel() == Kernel(0.1)
 
 
 def test_a_kernel_far_from_everything_is_the_nearest(rng):
@@ -161,3 +165,14 @@ def test_george_2_3_acceptance_of_the_estimate_is_the_estimate_of_the_acceptance
     estimate = model(told, c, at)
     printed = (c.max() - estimate) / (c.max() - c.min())
     np.testing.assert_allclose(model(told, by_loss(c), at), printed, rtol=1e-12, atol=1e-12)
+
+
+def test_george_2_3_the_rule_as_printed_and_a_diverged_trial():
+    """One loss of 1e9 leaves p within 1.5e-8 of 1 at all others; an infinite one makes it NaN: x < p never holds."""
+    p = lambda c: (c.max() - c) / (c.max() - c.min())
+    assert p(np.array([26.0, 30.0, 40.0, 1e9]))[:3].min() > 1 - 1.5e-8
+    with np.errstate(invalid="ignore"):
+        printed = p(np.array([26.0, 30.0, 40.0, inf]))
+        alone = p(np.array([26.0]))
+    assert np.isnan(printed).all() and np.isnan(alone).all() and not (0.0 < printed).any()
+    np.testing.assert_allclose(by_loss(np.array([26.0, 30.0, 40.0, inf])), [1, 5 / 7, 0, 0])
