@@ -80,12 +80,13 @@ SCALES = {
 def run(options):
     """All searches, then those on formulas; returns the record, see `run_seeds`, and its "played"."""
     scale = SCALES[options.scale]
+    count = len(images(scale.images))
     settings = {
         "space": repr(SPACE),
         "trials": scale.trials,
         "updates": scale.updates,
         "batch_size": BATCH,
-        "data": f"{len(images(scale.images)):,} training images of MNIST, {MEASURED:,} of them to measure on",
+        "data": f"{count:,} training images of MNIST, {min(count, MEASURED):,} of them to measure on",
         "objective": repr(objective(1.0)),
         "cores": scale.cores,
         "played": scale.played,
@@ -283,9 +284,11 @@ def plot(record, folder):
     if runs["random search"]:
         points = draw_relation(axes["relation"], runs["random search"], norm)
     for name in (GRID, *SEARCHES, "relation"):
-        axes[name].set(xscale="log", yscale="log", xlabel="learning rate", ylabel="alpha")
-        for side in (axes[name].xaxis, axes[name].yaxis):
-            look.plain_numbers(side)
+        ranges = (SPACE.dimensions[key] for key in ("lr", "alpha"))
+        xlim, ylim = ((0.9 * each.low, each.high / 0.9) for each in ranges)
+        axes[name].set(xscale="log", yscale="log", xlabel="learning rate", ylabel="alpha", xlim=xlim, ylim=ylim)
+        axes[name].set_xticks([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"])
+        look.plain_numbers(axes[name].yaxis)
     if shown:
         fig.colorbar(points, ax=[axes[name] for name in (GRID, *SEARCHES)], label="squared error", extend="max")
     searches = {name: [records.numbers(run["losses"]) for run in each.values()] for name, each in runs.items() if each}
