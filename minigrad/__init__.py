@@ -1,6 +1,6 @@
 """minigrad: natural-gradient and second-order training, from scratch in NumPy and CuPy."""
 
-from . import autodiff, backend, continual, curvature, data, function_space, linalg, losses, nets, optimizers
+from . import autodiff, backend, continual, curvature, data, function_space, linalg, losses, nets, optimizers, parallel
 from .backend import use
 from .objective import Objective
 from .training import fit
@@ -20,4 +20,5 @@ __all__ = [
     "losses",
     "nets",
     "optimizers",
+    "parallel",
 ]
