@@ -195,7 +195,7 @@ class Objective:
     # -- slices ------------------------------------------------------------------------------------------
 
     def slices(self, theta, n, limit=None):
-        """Slices of this rank's share of n rows: as many as threads if it is worth it, more if they exceed `limit` rows.
+        """Slices of this rank's share of n rows: as many as threads if it pays, more if `limit` rows are exceeded.
 
         One, whatever n is, where the net says that it couples the samples of a batch (batch normalization).
         """

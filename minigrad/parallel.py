@@ -29,8 +29,8 @@ bit for bit, if these compute alike: the same NumPy on the same kind of processo
                     be whole: t = ranks.gathered(own, n)
     what is alike   each forward pass begins with a few bytes from all: which method, theta (all of it the first time,
                     then a sample of its numbers), shapes, threads. Where they differ, ValueError on all ranks
-    a rank fails    inside a forward pass: it raises its error, the others RuntimeError. Elsewhere (no memory, a callback
-                    that raises) the others wait: `python -m mpi4py` then ends all ranks, as MPI_Abort does
+    a rank fails    inside a forward pass: it raises its error, the others RuntimeError. Elsewhere (no memory left, a
+                    callback that raises) the others wait: `python -m mpi4py` then ends all ranks, by MPI_Abort
     on a GPU        messages go through the host
 
 mpi4py is not imported here: a communicator is whatever has its Get_rank, Get_size and the buffer methods Allreduce,

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigrad.parallel import Ranks
 
-PATIENCE = 20  # seconds that a rank waits for the others before it gives up
+PATIENCE, GRACE = 60, 1  # seconds that a rank waits for the others, and for one that has raised
 
 
 class Communicator:
@@ -60,6 +60,9 @@ def spread(size, work):
             results[rank] = work(Ranks(Communicator(rank, barrier, slots)))
         except Exception as error:
             results[rank] = error
+            last = threading.Timer(GRACE, barrier.abort)  # whoever still waits for this rank then, waits in vain
+            last.daemon = True
+            last.start()
 
     workers = [threading.Thread(target=run, args=[rank], name=f"rank {rank}") for rank in range(size)]
     for worker in workers:

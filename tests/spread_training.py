@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import Objective, fit
-from minigrad.losses import Bernoulli, Categorical
+from minigrad.losses import Categorical
 from minigrad.nets import mlp
 from minigrad.optimizers import (
     ACP,
@@ -27,7 +27,6 @@ from minigrad.optimizers import (
     MinresQLP,
     NaturalDescent,
     NaturalGradient,
-    Newton,
     SampleSpace,
 )
 from minigrad.parallel import ALONE, Ranks
@@ -52,7 +51,6 @@ OTHERS = {
     "ACP, printed": ACP(0.1, form="printed"),
     "centred": CentredGD(0.1),
     "Hessian-free": HessianFree(),
-    "Newton": Newton(),
     "sample space": NaturalGradient(metric="mc", solver=SampleSpace()),
     "TONGA": TONGA(),
     "HCGD": HCGD(),

@@ -1,8 +1,8 @@
 """Ranks that share each batch agree with one process to rounding, and with each other bit for bit.
 
-Most ranks here are threads (`fake_ranks`); the last tests start real ones by mpiexec. Tolerances: the ranks add the same
-numbers in another order, so results differ by a few units of rounding of the largest; a few updates, with a solve in
-each, make of that at most ROUNDING (in units of the precision's epsilon).
+Most ranks here are threads (`fake_ranks`); the last tests start real ones by mpiexec. Tolerances: the ranks add the
+same numbers in another order, so sums differ by a few units of rounding of their largest entry. A few updates, with a
+solve in each, magnify that by the condition of the solved systems: ROUNDING, in units of the precision's epsilon.
 """
 
 import os
@@ -31,13 +31,12 @@ from minigrad.curvature.layers import affine_layers
 from minigrad.function_space.distance import mean_square_and_grad
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import mlp
-from minigrad.optimizers import SGD
 from minigrad.parallel import ALONE, SAMPLE, WORD, Ranks
 from minigrad.training import checkpoint as checkpoints
 from minigrad.training import progress
 from tests.fake_ranks import Communicator, spread
 from tests.helpers import close, dev, host, host_only
-from tests.spread_training import LISTED, METHODS, N, OTHERS, fitted, problem, trained
+from tests.spread_training import LISTED, METHODS, N, fitted, problem, trained
 
 ROUNDING = 1e4
 ROOT = Path(__file__).parents[1]
@@ -529,7 +528,6 @@ def test_real_ranks(size, tmp_path):
     assert found[0].keys() == expected.keys() | {"loss"}
     for name, theta in expected.items():
         close(found[0][name], theta, rtol=ROUNDING * np.finfo(theta.dtype).eps)
-    assert len(found[0]["loss"]) == 4
 
 
 def test_a_rank_that_dies_ends_the_job(tmp_path):

@@ -7,7 +7,7 @@ For one sample J_theta = (h 1)' kron J_a (eq. 3.3.1), so a layer's block of G = 
 
 J_a' M J_a is the mean of delta delta' over the rows of M = mean of u u': the cotangents u = scores of sampled targets
 (mc), of the data's (empirical), or the columns of M's factor (exact), delta being what a backward sweep makes of u at
-the layer. A and S are sums over samples; a batch's slices give their parts on threads, and its ranks (`J.ranks`) theirs.
+the layer. A and S are sums over samples; a batch's slices give their parts on threads, and ranks (`J.ranks`) theirs.
 """
 
 import operator
