@@ -135,10 +135,10 @@ class Ranks:
     def together(self, what, theta=None, data=None):
         """Raises, on all ranks, where they do different things or one fails; on the one that fails, its own error."""
         doing = what if theta is None else f"{what} at theta {self._known(theta)} on {_kind(data)}, {threads()} threads"
-        failed = 1
+        failed = True
         try:
             yield
-            failed = 0
+            failed = False
         finally:
             found = np.empty((self.size, 2), np.int64)
             self.comm.Allgather(np.array([zlib.crc32(doing.encode()), failed]), found)

@@ -31,7 +31,7 @@ from minigrad.curvature.layers import affine_layers
 from minigrad.function_space.distance import mean_square_and_grad
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import mlp
-from minigrad.parallel import ALONE, SAMPLE, WORD, Ranks
+from minigrad.parallel import ALONE, Ranks
 from minigrad.training import checkpoint as checkpoints
 from minigrad.training import progress
 from tests.fake_ranks import Communicator, spread
@@ -113,8 +113,10 @@ def test_the_leading_ranks_word_counts(word):
 
 
 def test_a_word_is_short():
-    with pytest.raises(ValueError, match=f"'x+' is longer than {WORD} bytes"):
-        Ranks(Communicator(0, threading.Barrier(1), [None])).agreed("x" * WORD)
+    (alone,) = spread(1, lambda ranks: ranks)
+    assert alone.agreed("x" * 62) == "x" * 62 and alone.comm.sent == [("Bcast", 64)]
+    with pytest.raises(ValueError, match="'x{63}' is longer than 64 bytes"):
+        alone.agreed("x" * 63)
 
 
 def test_alone_is_one_rank():
@@ -368,22 +370,24 @@ def test_ranks_with_other_numbers_of_threads(monkeypatch):
         assert kind is ValueError and "the ranks are not alike" in message
 
 
-@pytest.mark.parametrize(("where", "noticed"), [(0, True), (1, False), (10 * SAMPLE - 10, True)])
-def test_all_of_theta_is_compared_once_and_then_a_sample(where, noticed):
-    net = mlp([10, 10 * SAMPLE // 11 - 1])  # about 10 x SAMPLE parameters
-    net = mlp([9, SAMPLE])
-    assert net.layout.size == 10 * SAMPLE
+@pytest.mark.parametrize(
+    ("inputs", "where", "noticed"), [(9, 0, True), (9, 1, False), (9, 5, False), (9, 10230, True), (0, 1, True)]
+)
+def test_all_of_theta_is_compared_once_and_then_a_sample(inputs, where, noticed):
+    """About 1024 numbers of it: every tenth of 10240, and every one of 1024."""
+    net = mlp([inputs or 1, 1024 if inputs else 10])
 
     def work(ranks, first):
         the = Objective(net, Gaussian(), ranks=ranks)
-        theta, x = np.zeros(10 * SAMPLE), np.ones((2, 9))
-        batch = (x, np.ones((2, SAMPLE)))
+        theta, x = np.zeros(net.layout.size), np.ones((2, inputs or 1))
+        batch = (x, np.ones((2, net.sizes[-1])))
         if not first:
             the.value(theta, batch)
         if ranks.rank:
             theta[where] = 1e-300
         return the.value(theta, batch)
 
+    assert net.layout.size == (10240 if inputs else 20)
     for first in (True, False):
         found = spread(2, lambda ranks, first=first: work(ranks, first))
         assert all(isinstance(one, ValueError) for one in found) == (first or noticed)
