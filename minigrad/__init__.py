@@ -1,6 +1,19 @@
 """minigrad: natural-gradient and second-order training, from scratch in NumPy and CuPy."""
 
-from . import autodiff, backend, continual, curvature, data, function_space, linalg, losses, nets, optimizers, search
+from . import (
+    autodiff,
+    backend,
+    continual,
+    curvature,
+    data,
+    function_space,
+    linalg,
+    losses,
+    nets,
+    optimizers,
+    parallel,
+    search,
+)
 from .backend import use
 from .objective import Objective
 from .training import fit
@@ -20,5 +33,6 @@ __all__ = [
     "losses",
     "nets",
     "optimizers",
+    "parallel",
     "search",
 ]

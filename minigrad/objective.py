@@ -2,31 +2,45 @@
 
 A batch is a sum: losses are means over samples, so value, gradient and J' M J are sums over slices of the batch, each
 with the whole batch's 1/N. The slices run on threads (`backend.parallel`) and are added in a fixed order. `rows`
-bounds a slice's length, so that a gradient's memory stays bounded too.
+bounds a slice's length, so that a gradient's memory stays bounded too. Where several processes share the batch, each
+has the slices of its own rows, and their sums are added up over `ranks` (`parallel`).
 """
 
 import cmath
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .autodiff import Var, linearize, untraced
 from .backend import is_array, item, parallel, threads, xp
-from .linalg import SliceRows
+from .linalg import LinearOperator, SliceRows
 from .linalg.vectors import add_up, dot
+from .parallel import ALONE
 
 WORTH_A_SLICE = 1 << 28  # multiply-adds (rows x parameters) below which a slice costs more than it gains
 
 
-class SlicedJacobian(SliceRows):
-    """The Jacobian of a batch, its slices one above the other; rop, lop and sweep as a Jacobian has them."""
+class SlicedJacobian(LinearOperator):
+    """The Jacobian of a batch of n samples, its slices one above the other; rop, lop and sweep as a Jacobian has them.
 
-    def __init__(self, parts):
-        super().__init__(parts)
-        rows = itertools.accumulate((part.y_shape[0] for part in self.parts), initial=0)
-        self.slices = [slice(a, b) for a, b in itertools.pairwise(rows)]
-        self.x_shape = self.parts[0].x_shape
-        self.y_shape = (self.slices[-1].stop, *self.parts[0].y_shape[1:])
+    parts, slices: those of this process; the other rows are on the other ranks. R-op gives the tangents of all samples,
+    L-op takes the cotangents of all and sums over all. Who goes over the parts by himself completes the sums by
+    `ranks.total`.
+    """
+
+    def __init__(self, parts, slices, n, ranks=ALONE):
+        self.own, self.slices, self.ranks = SliceRows(parts), slices, ranks
+        self.parts, first = self.own.parts, parts[0]
+        self.x_shape, self.y_shape = first.x_shape, (n, *first.y_shape[1:])
+        super().__init__((math.prod(self.y_shape), first.shape[1]), first.dtype, name="J")
+
+    def _matvec(self, v):
+        own = self.own.matvec(v)
+        return self.ranks.gathered(own.reshape(-1, *self.y_shape[1:]), self.y_shape[0]).reshape(-1)
+
+    def _rmatvec(self, u):
+        own = u.reshape(self.y_shape)[self.slices[0].start : self.slices[-1].stop]
+        return self.ranks.total([self.own.rmatvec(own.reshape(-1))])[0]
 
     def rop(self, v):
         """R-op: tangents (N, ...) of the outputs for the tangent v (n,) of theta."""
@@ -39,7 +53,7 @@ class SlicedJacobian(SliceRows):
         return self.rmatvec(u.reshape(-1))
 
     def sweep(self, u):
-        """(node, cotangent) of every op, slice after slice: raw moments over the batch are sums over what it yields."""
+        """(node, cotangent) of every op, slice after slice: raw moments over its rows are sums over what it yields."""
         for part, rows in zip(self.parts, self.slices, strict=True):
             yield from part.sweep(u[rows])
 
@@ -49,7 +63,8 @@ class Objective:
     """The mean loss of a net over a batch, plus weight_decay / 2 * ||theta||^2.
 
     net: has `layout` and `apply(theta, x)`. loss: one of minigrad.losses. A batch is (x, t): x (N, ...), t as the
-    loss wants it. rows: at most so many samples are swept at once for a gradient (None: no limit).
+    loss wants it. rows: at most so many samples are swept at once for a gradient (None: no limit). ranks: the processes
+    that share the work on each batch, `parallel.Ranks(comm)`; every one is given all of it.
     Non-finite results raise FloatingPointError naming theta, x or the first layer with a non-finite output.
     """
 
@@ -57,6 +72,7 @@ class Objective:
     loss: object
     weight_decay: float = 0.0
     rows: int | None = 1024
+    ranks: object = field(default=ALONE, repr=False, compare=False)  # who computes changes no more than rounding
 
     def __post_init__(self):
         if not self.weight_decay >= 0:
@@ -64,6 +80,12 @@ class Objective:
         object.__setattr__(self, "weight_decay", float(self.weight_decay))  # float32 beside it stays float32
         if self.rows is not None and self.rows < 1:
             raise ValueError(f"Objective: rows must be at least 1, got {self.rows}")
+        if not hasattr(self.ranks, "total"):
+            raise TypeError(f"Objective: ranks must be minigrad.parallel.Ranks(communicator), got {self.ranks!r}")
+        if self.couples_samples and self.ranks.size > 1:
+            raise NotImplementedError(
+                "Objective: a net that couples the samples of a batch cannot be spread over ranks"
+            )
 
     @property
     def layout(self):
@@ -75,32 +97,41 @@ class Objective:
         """Does the net's output for a sample depend on the others of its batch (batch normalization)?"""
         return getattr(self.net, "couples_samples", False)
 
+    @property
+    def alone(self):
+        """The same objective, worked out by this process by itself."""
+        return self if self.ranks is ALONE else replace(self, ranks=ALONE)
+
     def value(self, theta, batch):
         """The objective, a number; for a traced theta a traced value, to be differentiated as often as you like."""
-        x, t = self.checked(theta, batch)
         if type(theta) is Var:
+            x, t = self.checked(theta, batch)
             value = self._slice_value(theta, x, t, slice(None), x.shape[0])
             return value + self._decay(theta) if self.weight_decay else value
-        n = x.shape[0]
-        parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self.slices(theta, n, self.rows))
-        return self._finite(sum(parts[1:], parts[0]) + self._decay(theta), theta, x)
+        with self.ranks.together("value", theta, batch):
+            x, t = self.checked(theta, batch)
+            n = x.shape[0]
+            parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self.slices(theta, n, self.rows))
+        (value,) = self.ranks.total([sum(parts[1:], parts[0])])
+        return self._finite(value + self._decay(theta), theta, x)
 
     def value_and_grad(self, theta, batch):
         """(value, gradient (n,)) by one sweep each way a slice; the loss's own gradient is the cotangent of r."""
-        x, t = self.checked(theta, batch)
-        n = x.shape[0]
+        ranks = self._partners(theta)
+        with ranks.together("value_and_grad", theta, batch):
+            x, t = self.checked(theta, batch)
+            n = x.shape[0]
 
-        def one_slice(rows):
-            r, J = linearize(lambda theta: self.net.apply(theta, x[rows]), theta)
-            self._check_targets(r, t[rows])
-            value, u = self.loss.value_and_gradient(r, t[rows], n)
-            return value, J.lop(u)
+            def one_slice(rows):
+                r, J = linearize(lambda theta: self.net.apply(theta, x[rows]), theta)
+                self._check_targets(r, t[rows])
+                value, u = self.loss.value_and_gradient(r, t[rows], n)
+                return value, J.lop(u)
 
-        values, gradients = zip(*parallel(one_slice, self.slices(theta, n, self.rows)), strict=True)
-        g = add_up(gradients)
+            values, gradients = zip(*parallel(one_slice, self.slices(theta, n, self.rows)), strict=True)
+        value, g = ranks.total([sum(values[1:], values[0]), add_up(gradients)])
         if self.weight_decay:
             g = g + self.weight_decay * theta
-        value = sum(values[1:], values[0])
         if type(theta) is Var:
             return value + self._decay(theta), g
         return self._finite(value + self._decay(theta), theta, x), g
@@ -108,13 +139,15 @@ class Objective:
     def value_grad_and_linearize(self, theta, batch):
         """(value, gradient (n,), r (N, ...), J): what `value_and_grad` and `linearize` give, for one forward pass.
 
-        The whole batch's tape is kept, so `rows` bounds no memory here.
+        The whole batch's tape is kept, so `rows` bounds no memory here. The ranks share the passes; the loss of all
+        outputs is worked out by each.
         """
-        x, t = self.checked(theta, batch)
+        with self._partners(theta).together("value_grad_and_linearize", theta, batch):
+            x, t = self.checked(theta, batch)
         r, J = self.linearize(theta, x)
         n = r.shape[0]
         self._check_targets(r, t)
-        slices = getattr(J, "slices", [slice(None)])
+        slices = self.alone.slices(theta, n)
         values, cotangents = zip(
             *parallel(lambda rows: self.loss.value_and_gradient(r[rows], t[rows], n), slices), strict=True
         )
@@ -125,21 +158,27 @@ class Objective:
 
     def linearize(self, theta, x):
         """(r, J): the outputs (N, ...) and their Jacobian in theta; any number of products cost no forward pass."""
-        x = self.inputs(theta, x)
-        slices = self.slices(theta, x.shape[0])
-        pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
-        if len(pairs) == 1:
+        ranks = self._partners(theta)
+        with ranks.together("linearize", theta, x):
+            x = self.inputs(theta, x)
+            n = x.shape[0]
+            slices = self.slices(theta, n)
+            pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
+        if len(pairs) == ranks.size == 1:
             r, J = pairs[0]
             J.couples_samples = self.couples_samples  # a layer's deltas then mix the samples' scores
             return r, J
         outputs, parts = zip(*pairs, strict=True)
-        return xp.concatenate(outputs), SlicedJacobian(parts)
+        return ranks.gathered(xp.concatenate(outputs), n), SlicedJacobian(parts, slices, n, ranks)
 
     def predict(self, theta, x):
         """y = sigma(r), (N, ...): the output distribution's parameters."""
-        x = self.inputs(theta, x)
-        slices = self.slices(theta, x.shape[0], self.rows)
-        return xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
+        ranks = self._partners(theta)
+        with ranks.together("predict", theta, x):
+            x = self.inputs(theta, x)
+            slices = self.slices(theta, x.shape[0], self.rows)
+            y = xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
+        return ranks.gathered(y, x.shape[0])
 
     def settled(self, theta, x):
         """The objective of the net as it is used after training: its population statistics fixed, measured on x.
@@ -156,17 +195,23 @@ class Objective:
     # -- slices ------------------------------------------------------------------------------------------
 
     def slices(self, theta, n, limit=None):
-        """Slices of n rows: as many as threads if the work is worth it, more if `limit` rows are exceeded.
+        """Slices of this rank's share of n rows: as many as threads if it pays, more if `limit` rows are exceeded.
 
         One, whatever n is, where the net says that it couples the samples of a batch (batch normalization).
         """
         if type(theta) is Var or self.couples_samples:
             return [slice(None)]
+        share = self.ranks.share(n)
+        n = share.stop - share.start
         count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
         if limit is not None:
             count = min(n, count * math.ceil(n / (limit * count)))
-        edges = [n * i // count for i in range(count + 1)]
+        edges = [share.start + n * i // count for i in range(count + 1)]
         return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+    def _partners(self, theta):
+        """The ranks that share the work; a traced theta's values stay on this one's tape."""
+        return ALONE if type(theta) is Var else self.ranks
 
     def _slice_value(self, theta, x, t, rows, n):
         r = self.net.apply(theta, x[rows])

@@ -13,6 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
     {"backend"},
+    {"parallel"},
     {"linalg"},
     {"autodiff"},
     {"nets", "losses"},
@@ -37,6 +38,7 @@ ON_THE_HOST = {
     "continual/learn": "seeds of tasks are host numbers",
     "search": "hyper-parameters are host numbers",
     "plot": "figures are drawn on the host",
+    "parallel": "messages go through the host",
     "experiments": "tables and figures are made on the host",
     "cli": "prints what the host knows",
 }

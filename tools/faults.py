@@ -66,6 +66,8 @@ TESTS = {
     "minigrad/linalg/minres.py": ["tests/linalg/test_minres.py", "tests/linalg/test_minres_qlp.py"],
     "minigrad/linalg/minres_qlp.py": ["tests/linalg/test_minres_qlp.py", "tests/linalg/test_minres.py"],
     "minigrad/nets/layout.py": ["tests/nets", "tests/test_objective.py"],
+    "minigrad/objective.py": ["tests/test_objective.py", "tests/test_parallel.py"],
+    "minigrad/parallel.py": ["tests/test_parallel.py"],
     "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
     "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
     "minigrad/nets/mlp.py": ["tests/nets"],

@@ -22,6 +22,7 @@ import math
 
 from ..backend import item, xp
 from ..linalg.operator import LinearOperator
+from ..parallel import ALONE
 
 _levels = itertools.count()
 PRIMITIVES = {}  # name -> Primitive; the op table of the tests must cover it
@@ -186,6 +187,8 @@ class Jacobian(LinearOperator):
     `J @ v` and `J.T @ u` act on flat vectors; `rop(v)` and `lop(u)` are the same maps with v shaped like x and u
     like y. Nothing of f runs again, however many products are taken.
     """
+
+    ranks = ALONE  # all of y's rows are here; see objective.SlicedJacobian
 
     def __init__(self, tape, out, x, y):
         super().__init__((_size(y), x.size), x.dtype, name="J")

@@ -7,7 +7,7 @@ For one sample J_theta = (h 1)' kron J_a (eq. 3.3.1), so a layer's block of G = 
 
 J_a' M J_a is the mean of delta delta' over the rows of M = mean of u u': the cotangents u = scores of sampled targets
 (mc), of the data's (empirical), or the columns of M's factor (exact), delta being what a backward sweep makes of u at
-the layer. A and S are sums over samples; a batch's slices give their parts on threads.
+the layer. A and S are sums over samples; a batch's slices give their parts on threads, and ranks (`J.ranks`) theirs.
 """
 
 import operator
@@ -77,23 +77,24 @@ def factors_of_sweeps(J, sweeps):
         found = parallel(lambda job: _second_moment(*job, weight), jobs, cost=_work)
         As, found = As or found[: len(layers)], found[-len(layers) :]
         squares, count = _added([squares, found]) if squares else found, count + 1
+    sums = J.ranks.total(As + squares)
+    As, squares = sums[: len(layers)], sums[len(layers) :]
     if count > 1:
         squares = [xp.multiply(square, 1.0 / count, out=square) for square in squares]
     return [Factors(layer.name, layer.span, A, S) for layer, A, S in zip(layers, As, squares, strict=True)]
 
 
-def second_moments(sweeps, bases):
+def second_moments(J, sweeps, bases):
     """[E[(Q' (h 1)' delta R)^2], elementwise], one (in + 1, out) a layer: George et al. 2018, the d of EKFAC.
 
     sweeps: as above. bases: one (Q, R) a layer, None for the identity. It is the diagonal of the layer's block of the
     Fisher information in the basis Q kron R, of all diagonals the nearest to it in Frobenius norm.
     """
-    total, rows = None, 0
+    total, rows = None, J.y_shape[0] * len(sweeps)
     for parts in sweeps:
         found = parallel(lambda layers: [_squares(*pair) for pair in zip(layers, bases, strict=True)], parts)
         total = _added([total, *found] if total else found)
-        rows += sum(layers[0].h.shape[0] for layers in parts)
-    return [(1.0 / rows) * square for square in total]
+    return [(1.0 / rows) * square for square in J.ranks.total(total)]
 
 
 def _squares(layer, basis):
@@ -110,7 +111,7 @@ def input_moments(J):
     Raises NotImplementedError for an affine layer whose matrix has other uses, or more rows than one a sample.
     """
     (layers, inputs), weight = _inputs(J), 1.0 / J.y_shape[0]
-    As = parallel(lambda job: _second_moment(*job, weight), inputs, cost=_work)
+    As = J.ranks.total(parallel(lambda job: _second_moment(*job, weight), inputs, cost=_work))
     return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in zip(layers, As, strict=True)]
 
 
@@ -147,7 +148,8 @@ def input_means(J):
     """{layer's name: E[h] (in,)}, in theta's order: where `input_moments` would give more than is needed."""
     weight = 1.0 / J.y_shape[0]
     parts = inputs_by_slice(J, lambda layers: {layer.name: layer.h.sum(axis=0) for layer in layers})
-    return {name: weight * total for name, total in zip(parts[0], _added(part.values() for part in parts), strict=True)}
+    sums = J.ranks.total(_added(part.values() for part in parts))
+    return {name: weight * total for name, total in zip(parts[0], sums, strict=True)}
 
 
 def _added(parts):

@@ -43,7 +43,7 @@ def fisher_diagonal(objective, theta, data, kind="mc", *, rng=None, samples=1):
     check_kind(kind, rng, samples)
     x, t = objective.checked(theta, data) if kind == "empirical" else (objective.inputs(theta, data), None)
     total = xp.zeros_like(theta)
-    for rows in objective.slices(theta, x.shape[0], objective.rows):
+    for rows in objective.alone.slices(theta, x.shape[0], objective.rows):
         r, J = objective.linearize(theta, x[rows])
         draws = scores(objective.loss, r, None if t is None else t[rows], kind, rng=rng, samples=samples)
         total += SampleGradients(J, draws).squares() * (1.0 / (len(draws) * x.shape[0]))
@@ -87,8 +87,8 @@ def check_kind(kind, rng, samples):
 
 
 def pullback(J, metric):
-    """G = J' M J, slice by slice where J is sliced: metric(rows) is M for those samples."""
+    """G = J' M J, slice by slice where J is sliced, summed over its ranks: metric(rows) is M for those samples."""
     if not hasattr(J, "slices"):
         return J.T @ metric(slice(None)) @ J
     slices = zip(J.parts, J.slices, strict=True)
-    return SliceSum(parallel(lambda pair: pair[0].T @ metric(pair[1]) @ pair[0], slices))
+    return SliceSum(parallel(lambda pair: pair[0].T @ metric(pair[1]) @ pair[0], slices), ranks=J.ranks)

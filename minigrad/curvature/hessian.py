@@ -24,5 +24,5 @@ def hessian(objective, theta, batch):
         return H
 
     parts = parallel(one_slice, objective.slices(theta, n))
-    H = parts[0] if len(parts) == 1 else SliceSum(parts)
+    H = SliceSum(parts, ranks=objective.ranks)
     return H + objective.weight_decay * identity(theta.shape[0]) if objective.weight_decay else H

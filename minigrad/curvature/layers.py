@@ -26,7 +26,7 @@ def affine_layers(J, u):
     Raises NotImplementedError, with the reason, where a parameter is anything but the matrix of one affine layer with
     one row a sample, or where the net couples samples: then a sample's gradient is no outer product.
     """
-    return [_joined(parts) for parts in zip(*layers_by_slice(J, u), strict=True)]
+    return [_joined(J, parts) for parts in zip(*layers_by_slice(J, u), strict=True)]
 
 
 def layers_by_slice(J, u, work=lambda layers: layers):
@@ -100,9 +100,11 @@ def _refusal(name, why):
     return NotImplementedError(f"layerwise curvature: each parameter must be one affine layer's matrix; {name!r} {why}")
 
 
-def _joined(layers):
+def _joined(J, layers):
     """One layer over the whole batch, of its slices."""
-    if len(layers) == 1:
-        return layers[0]
-    h, delta = (xp.concatenate([getattr(layer, part) for layer in layers]) for part in ("h", "delta"))
-    return replace(layers[0], h=h, delta=delta)
+
+    def whole(parts):
+        rows = parts[0] if len(parts) == 1 else xp.concatenate(parts)
+        return J.ranks.gathered(rows, J.y_shape[0])
+
+    return replace(layers[0], h=whole([layer.h for layer in layers]), delta=whole([layer.delta for layer in layers]))

@@ -39,9 +39,14 @@ class SampleGradients(LinearOperator):
             functools.reduce(lambda a, b: a + b, [s * w for s, w in zip(self.scores, weights, strict=True)])
         )
 
-    @functools.cached_property
+    @property
     def layers(self):
-        """The affine layers: one row of h a sample, one row of delta a row of P."""
+        """The affine layers: one row of h a sample, one row of delta a row of P; swept when first asked for."""
+        if not hasattr(self, "_layers"):
+            self._layers = self._swept()
+        return self._layers
+
+    def _swept(self):
         draws = [affine_layers(self.J, s) for s in self.scores]
         if len(draws) == 1:
             return draws[0]

@@ -57,7 +57,8 @@ def mean_square_and_grad(objective, theta, x, f):
         return xp.dot(e.reshape(-1), e.reshape(-1)), J.lop(e * (2.0 / n))
 
     squares, gradients = zip(*parallel(one_slice, objective.slices(theta, n, objective.rows)), strict=True)
-    return item(sum(squares[1:], squares[0])) / n, add_up(gradients)
+    square, g = objective.ranks.total([sum(squares[1:], squares[0]), add_up(gradients)])
+    return item(square) / n, g
 
 
 def root_mean_square_and_grad(objective, theta, x, f):

@@ -16,6 +16,7 @@ from functools import reduce
 from numbers import Real
 
 from ..backend import is_array, parallel, stack, xp
+from ..parallel import ALONE
 from .vectors import add_up
 
 
@@ -401,11 +402,11 @@ class SliceSum(LinearOperator):
     """A_1 + A_2 + ... over slices of a batch: each term runs on its own thread, then they are added in order.
 
     This is how J' M J of a large batch is multiplied: one sweep forwards and one backwards a slice, without
-    waiting for the other slices in between.
+    waiting for the other slices in between. ranks: whose slices these are; each gives the terms of its own.
     """
 
-    def __init__(self, terms, name=None):
-        self.terms = tuple(terms)
+    def __init__(self, terms, name=None, ranks=ALONE):
+        self.terms, self.ranks = tuple(terms), ranks
         first = self.terms[0]
         super().__init__(
             first.shape,
@@ -416,10 +417,13 @@ class SliceSum(LinearOperator):
         )
 
     def _matvec(self, v):
-        return add_up(parallel(lambda term: _fresh(term.matvec, v), self.terms))
+        return self._total(lambda term: _fresh(term.matvec, v))
 
     def _rmatvec(self, u):
-        return add_up(parallel(lambda term: _fresh(term.rmatvec, u), self.terms))
+        return self._total(lambda term: _fresh(term.rmatvec, u))
+
+    def _total(self, product):
+        return self.ranks.total([add_up(parallel(product, self.terms))])[0]
 
 
 class SliceRows(LinearOperator):

@@ -45,7 +45,8 @@ class SquaredGradient:
     def __call__(self, J, u):
         """[alpha of each layer], in theta's order, for cotangents u (N, O) of each sample's own loss."""
         parts = layers_by_slice(J, u, lambda layers: [xp.abs(layer.delta).max() for layer in layers])
-        return [xp.stack(peaks).max() ** 2 for peaks in zip(*parts, strict=True)]
+        peaks = xp.stack([xp.stack(peaks).max() for peaks in zip(*parts, strict=True)])
+        return [peak**2 for peak in J.ranks.largest(peaks)]
 
 
 @dataclass(frozen=True)

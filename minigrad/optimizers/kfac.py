@@ -84,14 +84,14 @@ class DiagonalFisher(Layerwise):
     def measure(self, update, state, J, cotangents, lam):
         """d."""
         with phase("statistics"):
-            return self._diagonal(update, state, [layers_by_slice(J, u) for u in cotangents])
+            return self._diagonal(update, state, J, [layers_by_slice(J, u) for u in cotangents])
 
-    def _diagonal(self, update, state, sweeps):
+    def _diagonal(self, update, state, J, sweeps):
         """The running average of d in each layer's basis."""
         layers = [(layer.name, layer.span) for layer in sweeps[0][0]]
         bases = [(state.get(f"Q.{name}"), state.get(f"R.{name}")) for name, _ in layers]
         keys = [f"d.{name}" for name, _ in layers]
-        return layers, self.averaged(update, state, dict(zip(keys, second_moments(sweeps, bases), strict=True)))
+        return layers, self.averaged(update, state, dict(zip(keys, second_moments(J, sweeps, bases), strict=True)))
 
     def inverse(self, state, name, lam):
         """((Q kron R) diag(d + lam) (Q kron R)')^-1, without Q and R diag(d + lam)^-1."""
@@ -128,7 +128,7 @@ class EKFAC(DiagonalFisher):
             with phase("inversion"):
                 measured |= _of_each(measured, layers, lambda name, A, S: self._turned(state, name, A, S))
         with phase("statistics"):
-            _, diagonals = self._diagonal(update, state | measured, sweeps)
+            _, diagonals = self._diagonal(update, state | measured, J, sweeps)
         return layers, measured | diagonals
 
     def _turned(self, state, name, A, S):

@@ -124,11 +124,12 @@ class PRONG(SGD):
         if J.y_shape[0] < 2:
             raise ValueError("PRONG: the diagonal variant needs batches of at least two samples, got one")
         squared_norms = {layer.name: (layer.U * layer.U).sum(axis=1) for layer in layers}
-        sums = lambda layers: [(layer, (layer.h * layer.h).sum(axis=0), layer.h.sum(axis=0)) for layer in layers]
+        moments = lambda layers: [(layer, (layer.h * layer.h).sum(axis=0), layer.h.sum(axis=0)) for layer in layers]
+        parts = list(zip(*inputs_by_slice(J, moments), strict=True))
+        sums = J.ranks.total([sum(part[k] for part in layer) for layer in parts for k in (1, 2)])
         weight, g = 1.0 / J.y_shape[0], g.copy()
-        for parts in zip(*inputs_by_slice(J, sums), strict=True):
-            layer = parts[0][0]
-            second, mean = (weight * sum(part[k] for part in parts) for k in (1, 2))
+        for (layer, *_), *_ in parts:
+            second, mean = weight * sums.pop(0), weight * sums.pop(0)
             variance = xp.maximum(second - mean * mean, 0) + self.epsilon * squared_norms.get(layer.name, 1.0)
             rows = g[slice(*layer.span)].reshape(len(variance) + 1, -1)
             rows[:-1] /= variance[:, None]

@@ -68,6 +68,9 @@ def fit(
     Schedules observe the validation loss at the regular evaluations only. callbacks: each is called with the history
     after every update; one that returns True ends the run.
 
+    Where ranks share the batches (`parallel`), each of them calls fit, with the same arguments. The leading one's clock
+    and callbacks decide when to stop; it alone shows progress and writes checkpoints, which all must be able to read.
+
     checkpoint: a file, written every `checkpoint_every` updates (None: every ten seconds) and at the end. resume:
     go on from that file if it is there, bit for bit as if the run had not stopped (on a CPU); any limit may be raised.
     progress: a bar on stderr, with this label if it is a string. clock: what counts as seconds of training; with
@@ -96,7 +99,7 @@ def fit(
         keeper.open(resume)
 
     history = run.history
-    bar = Progress(_label(progress, optimizer), updates, time_limit)
+    bar = Progress(_label(progress if objective.ranks.leads else None, optimizer), updates, time_limit)
     with interruptible() as interrupt, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         try:
             _train(run, evaluation, keeper, bar, interrupt, callbacks, updates, time_limit, _due(evaluate_every))
@@ -112,7 +115,8 @@ def _train(run, evaluation, keeper, bar, interrupt, callbacks, updates, time_lim
     history = run.history
     if not history.curves:
         run.evaluate(evaluation)
-    history.stopped = _limit(history, interrupt, updates, time_limit)
+    agreed = run.objective.ranks.agreed
+    history.stopped = agreed(_limit(history, interrupt, updates, time_limit))
     while history.stopped is None:
         loss = run.step()
         if due(history.update):
@@ -120,7 +124,7 @@ def _train(run, evaluation, keeper, bar, interrupt, callbacks, updates, time_lim
         asked = [callback(history) is True for callback in callbacks]
         keeper.regularly()
         bar.show(history, loss)
-        history.stopped = "callback" if any(asked) else _limit(history, interrupt, updates, time_limit)
+        history.stopped = agreed("callback" if any(asked) else _limit(history, interrupt, updates, time_limit))
     if not history.interrupted and history.curves["update"][-1] < history.update:
         run.evaluate(evaluation)
     keeper.save()
@@ -293,15 +297,22 @@ class _Keeper:
 
     def open(self, resume):
         """Resume if asked to and possible; else see that checkpoints can be written."""
-        writable_folder(self.path.parent)
-        if resume and self.path.exists():
-            self.run.restore(checkpoints.load(self.path, self.fingerprint))
-        else:
-            self.save()
+        ranks = self.run.objective.ranks
+        with ranks.together("the checkpoint's folder"):
+            if ranks.leads:
+                writable_folder(self.path.parent)
+        found = ranks.agreed(resume and self.path.exists())
+        with ranks.together("the checkpoint"):
+            if found:
+                self.run.restore(checkpoints.load(self.path, self.fingerprint))
+            else:
+                self.save()
 
     def regularly(self):
         """Save if it is time."""
-        late = time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS
+        if self.path is None:
+            return
+        late = self.run.objective.ranks.agreed(time.monotonic() - self.saved > SECONDS_BETWEEN_CHECKPOINTS)
         if late if self.every is None else _due(self.every)(self.run.history.update):
             self.save()
 
@@ -311,7 +322,8 @@ class _Keeper:
             return
         if not backend.item(xp.isfinite(self.run.history.point).all()):
             raise FloatingPointError("theta is not finite")
-        checkpoints.save(self.path, self.run.content(), self.fingerprint)
+        if self.run.objective.ranks.leads:
+            checkpoints.save(self.path, self.run.content(), self.fingerprint)
         self.saved = time.monotonic()
 
 
