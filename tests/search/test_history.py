@@ -381,6 +381,18 @@ def test_two_searches_merge(tmp_path):
     assert len(third.history.others) == 19
 
 
+def test_the_best_of_equals_is_the_search_s_own():
+    one, other = History(LINE, "one"), History(LINE, "other")
+    one.add(outcome(7, 0.7))
+    other.add(outcome(2, 0.2))
+    one.adopt(other)
+    assert one.best.number == 7
+    other.adopt(one)
+    assert other.best.number == 2
+    one.add(outcome(3, 0.3))
+    assert one.best.number == 3
+
+
 def test_a_merge_does_not_depend_on_the_order():
     parts = [RandomSearch(SPACE, seed).run(valley, 3) for seed in range(3)]
     one, other = BiasedRandomSearch(SPACE, 9), BiasedRandomSearch(SPACE, 9)
