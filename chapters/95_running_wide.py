@@ -7,16 +7,20 @@
 # ---
 
 # %% [markdown]
-# # Running wide: one batch, many processes
+# # Running wide
 #
-# **The question.** A batch is too much for one machine. Which parts of a second-order method can several processes
-# share, what must they tell each other, and do they still train the same net?
+# **The question.** One machine is too slow. Hyper-parameters are searched by hundreds of trainings that know nothing of
+# each other: how do these run on many cores, or on a cluster, and survive its failures? And where one batch is too much
+# for a machine: which parts of a second-order method can several processes share, what must they tell each other, and
+# do they still train the same net?
 #
-# **The paper.** Desjardins, Simonyan, Pascanu & Kavukcuoglu, *Natural neural networks* (2015), section 4.3: PRONG on
-# ImageNet, batches of 256 on eight GPUs. It calls the estimation of the statistics "embarassingly parallel".
+# **The papers.** George, *Factorized second order methods in neural networks*, section 2.3, for the search. Desjardins,
+# Simonyan, Pascanu & Kavukcuoglu, *Natural neural networks* (2015), section 4.3: PRONG on ImageNet, batches of 256 on
+# eight GPUs. It calls the estimation of the statistics "embarassingly parallel".
 #
 # | symbol | here | shape | what it is |
 # |---|---|---|---|
+# | $\mathcal H$ | `search.history` | | finished trials, and their file |
 # | $R$ | `ranks.size` | number | ranks: processes that share each batch |
 # | $N$ | `len(x)` | number | samples of the whole batch |
 # | $\theta$ | `theta` | (n,) | parameters, known to every rank |
@@ -27,11 +31,15 @@
 
 # %%
 # %matplotlib inline
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +52,104 @@ from minigrad.nets import mlp
 from minigrad.optimizers import KFAC, PRONG, SGD, NaturalGradient
 from minigrad.parallel import Ranks
 from minigrad.plot import BLACK, GREY, VERMILLION, curves, figure, label_ends
+from minigrad.search import BiasedRandomSearch, Choice, LogUniform, Space
 
 minigrad.use("numpy")  # this chapter works on small host arrays, whatever backend is set
 rng = np.random.default_rng(95)
 close = np.testing.assert_allclose
 
 # %% [markdown]
-# ## 1. A batch is a sum
+# ## 1. Trials: any executor
+#
+# A search asks an executor of Python's `concurrent.futures` to run its trials, and an executor is whatever has
+# `submit`: a pool of processes, a Dask cluster, ranks of MPI. Which one it is must not matter to the result. So a
+# trial's seed comes from its number, and in the mode `"batch"` trials go in rounds whose proposals know the outcomes of
+# earlier rounds alone. Here the trials finish out of order, on purpose:
+
+
+# %%
+def train(trial):
+    """A trial that takes some milliseconds: an odd one is late."""
+    time.sleep(0.003 * (trial.number % 2))
+    noise = np.random.default_rng(trial.seed).normal()
+    return float((np.log10(trial["lr"]) + 2) ** 2 + 0.01 * noise)
+
+
+space = Space(lr=LogUniform(1e-4, 1.0), momentum=Choice(0.0, 0.9))
+outcomes = lambda history: [(trial.parameters, trial.loss) for trial in history.trials]
+alone_here = BiasedRandomSearch(space, seed=3).run(train, 24)
+with ThreadPoolExecutor(3) as threads:
+    on_threads = BiasedRandomSearch(space, seed=3).run(train, 24, executor=threads)
+assert outcomes(on_threads) == outcomes(alone_here)
+print(f"best of 24: {alone_here.best.parameters}, loss {alone_here.best.loss:.3f}, whoever ran them")
+
+# %% [markdown]
+# Processes that were started for the purpose do the same. `ProcessPoolExecutor` needs `train` in a module that the
+# others can import; loky and Dask send the function itself, so it may stand in a notebook. Each trial has one BLAS
+# thread, for several share a machine.
+
+# %%
+try:
+    from loky import get_reusable_executor
+except ImportError:
+    print("no loky here: pip install loky")
+else:
+    on_processes = BiasedRandomSearch(space, seed=3).run(train, 24, executor=get_reusable_executor(2), workers=2)
+    get_reusable_executor().shutdown()
+    assert outcomes(on_processes) == outcomes(alone_here)
+    print("two processes: the same history")
+
+# %% [markdown]
+# From here to a cluster it is a line; `tests/search/test_clusters.py` runs both, on real workers and ranks, and kills
+# some of them:
+#
+# ```python
+# with Client("scheduler:8786").get_executor(pure=False) as cluster: ...   # Dask; pure=False: equal calls are not one
+# with MPIPoolExecutor() as ranks: ...                                     # mpiexec -n 64 python -m mpi4py.futures ...
+# history = search.run(train, 1000, executor=cluster, workers=64)
+# ```
+#
+# ## 2. Killed at any moment
+#
+# Every finished trial is a line in the history's file before the search goes on. A machine may lose power in the middle
+# of a line; that trial is run again. What resumes is the same search, to the last bit:
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "search.jsonl"
+    BiasedRandomSearch(space, seed=3, history=path).run(train, 13)
+    written = path.read_bytes()
+    print(written.decode().splitlines()[1])
+    path.write_bytes(written[: len(written) - 20])  # cut in the last line
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        resumed = BiasedRandomSearch(space, seed=3, history=path)
+    print(str(said[0].message).partition(": ")[2])
+    assert len(resumed.history) == 12 and outcomes(resumed.run(train, 24)) == outcomes(alone_here)
+
+# %% [markdown]
+# What becomes of a trial whose worker dies is the engine's affair, and they differ. Dask runs it again on another
+# worker, and gives it up when it has killed some of them (four, by default): then it has failed, and the search goes
+# on. A pool of processes is broken for good when one of them dies, and a dead rank ends an MPI job: there, the same
+# call on the same file goes on.
+#
+# A trial that raises, hangs or returns no number has failed; it is kept with the reason, counts as the worst, and stops
+# nothing. (Against hanging, `give_up` is a number of seconds after which the search no longer waits.)
+
+
+# %%
+def fragile(trial):
+    """Some trials go wrong, each in another way."""
+    if trial.number % 3 == 1:
+        raise ArithmeticError("diverged")
+    return math.nan if trial.number % 3 == 2 else train(trial)
+
+
+for trial in BiasedRandomSearch(space, seed=3).run(fragile, 3).trials:
+    print(trial.number, trial.loss, trial.failed)
+
+# %% [markdown]
+# ## 3. A batch is a sum
 #
 # Losses are means over samples. Cut the batch into shares $s$ and keep the whole batch's $1/N$; then
 #
@@ -92,7 +191,7 @@ for name, f in (("covariance", lambda x: moments(x).covariance),
     print(f"{name}: added up over shares it is wrong by {np.abs(added - whole).max() / np.abs(whole).max():.0%}")
 
 # %% [markdown]
-# ## 2. A communicator is four functions
+# ## 4. A communicator is four functions
 #
 # Processes that work together are *ranks* of a communicator. `minigrad.parallel.Ranks` asks for four of MPI's many
 # functions, those that fill a given array: `Allreduce` (everybody gets the sum), `Allgatherv` (everybody gets
@@ -151,7 +250,7 @@ def spread(size, work):
 print(spread(3, lambda ranks: (ranks.rank, str(ranks.share(N)), ranks.total([np.ones(2) * ranks.rank])[0].tolist())))
 
 # %% [markdown]
-# ## 3. The methods do not know
+# ## 5. The methods do not know
 #
 # A rank is told the whole batch, and sends its share of rows through the net. The Jacobian `J` that comes back has all
 # $N$ rows for whoever multiplies with it; of these it holds its own, and sums or gathers the others. So an optimizer is
@@ -199,7 +298,7 @@ for name, optimizer in METHODS.items():
 # Randomness is shared too. All ranks have the same generator and all outputs $r$, so targets that a method draws from
 # the model belong to the sample and not to the rank, and so do dropout masks.
 #
-# ## 4. What is sent
+# ## 6. What is sent
 #
 # A product $G v$ is a sum of $n$ numbers, a gradient with its loss of $n + 1$; moments are sums as large as the layer
 # asks. None of it grows with the batch. What grows with it are the outputs, $N O$ numbers.
@@ -227,7 +326,7 @@ label_ends(ax)
 # PRONG at the updates between two reparametrizations is SGD. (Here one in two has none, and the second update is such a
 # one.)
 #
-# ## 5. On real ranks
+# ## 7. On real ranks
 #
 # The same with processes and MPI. A program says which communicator it has, and is started $R$ times:
 
@@ -291,7 +390,7 @@ def unlike(ranks):
 print(*spread(3, unlike), sep="\n")
 
 # %% [markdown]
-# ## 6. PRONG on eight GPUs
+# ## 8. PRONG on eight GPUs
 #
 # What would section 4.3's run need? Theirs are: batches of 256, eight ranks, 1000 classes, the Inception net of Ioffe &
 # Szegedy (2015), and that whitening runs across feature maps, pixels being samples. The paper does not print the net's
@@ -340,15 +439,15 @@ for r in (8, 64):
 
 # %% [markdown]
 # By this model the statistics are as parallel as the paper says, and the eigendecompositions are not, which it says
-# too; spread over $T$ updates neither matters. What ends the speedup is what no rank can leave to the others: the sum of
-# the gradient, $n$ numbers whatever their number, and the change of coordinates, which here is done to $\theta$ and $g$,
-# not to the activations. Other assumptions move the lines; these two stay flat.
+# too; spread over $T$ updates neither matters. What ends the speedup is what no rank can leave to the others: the sum
+# of the gradient, $n$ numbers whatever their number, and the change of coordinates, which here is done to $\theta$ and
+# $g$, not to the activations. Other assumptions move the lines; these two stay flat.
 #
 # One thing of section 4.3 cannot be done here: they ran PRONG<sup>+</sup>, with batch normalization, which couples the
 # samples of a batch. Then a batch is no sum, and an objective with ranks refuses such a net. Whether their statistics
 # of normalization were of 256 samples or of each GPU's 32, the paper does not say; the two are different functions.
 #
-# ## 7. Exercises
+# ## 9. Exercises
 #
 # 1. A covariance is no sum, but sums are enough. Write `covariance(ranks, h)`, the covariance of all ranks' rows of h
 #    (each rank has another number of them), with one call of `ranks.total`: `check_exercise_1(covariance)`.

@@ -115,7 +115,7 @@ def test_the_leading_ranks_word_counts(word):
 def test_a_word_is_short():
     (alone,) = spread(1, lambda ranks: ranks)
     assert alone.agreed("x" * 62) == "x" * 62 and alone.comm.sent == [("Bcast", 64)]
-    with pytest.raises(ValueError, match="'x{63}' is longer than 64 bytes"):
+    with pytest.raises(ValueError, match=r"'x{63}' is longer than 64 bytes"):
         alone.agreed("x" * 63)
 
 
