@@ -283,7 +283,13 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | gradient clipping | George 2.4.1 | | `optimizers.first_order` | | |
 # | `Constant`, `InverseTime`, `Steps`, `Waterfall` | P&B 8.6; Desjardins et al. 4 | | `optimizers.schedules` | | |
 # | training loop, checkpoints | | | `training.fit` | | `deep-autoencoder` |
+# | spaces of hyper-parameters | George 2.3 | | `search.space` | 90 | |
+# | `GridSearch`, `RandomSearch` | George 2.3; Bergstra & Bengio 2012 | | `search.methods` | 90 | `search-comparison` |
+# | `BiasedRandomSearch` | George alg. 1 | | `search.methods` | 90 | `search-comparison` |
+# | its models: `NearestNeighbour`, `KNearest`, `Kernel` | George 2.3 | | `search.landscape` | 90 | |
 # | hyper-parameters by random trials | George 2.3 | | | | `tune-deep-autoencoder` |
+# | searches on any executor, that survive a kill | | | `search.engine`, `search.history` | 95 | |
+# | ranks that share each batch | Desjardins et al. 4.3 | | `parallel` | 95 | |
 #
 # (P&B: Pascanu & Bengio; B18, B19: Benjamin et al. 2018, 2019.) Read on: chapter 10 builds the engine, chapter 20 the
 # networks and their losses, chapter 30 the curvature matrices, chapter 40 natural gradient itself.

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minigrad import experiments, losses, nets, optimizers
+from minigrad import experiments, losses, nets, optimizers, search
 from tools.notebooks import CHAPTERS
 
 COLUMNS = ["method", "paper", "equation", "module", "chapter", "experiment"]
@@ -51,6 +51,11 @@ def test_chapters_are_those_that_exist(rows):
 
 def test_experiments_are_those_that_exist(rows):
     assert names(rows, "experiment") == set(experiments.EXPERIMENTS)
+
+
+def test_every_search_is_named(rows):
+    made_of = {"Space", "Uniform", "LogUniform", "Integer", "Choice", "Trial", "Outcome", "History"}
+    assert classes(search) - made_of <= names(rows, "method"), "give each a row in the map of chapter 00"
 
 
 def test_every_optimizer_and_policy_is_named(rows):
