@@ -33,7 +33,7 @@ import numpy as np
 from scipy import stats
 
 from minigrad import experiments, search
-from minigrad.experiments import deep_autoencoder, deep_autoencoder_report
+from minigrad.experiments import deep_autoencoder, deep_autoencoder_report, tune_deep_autoencoder
 from minigrad.experiments import search_comparison as comparison
 from minigrad.plot import figure, loss_colours, tried
 from minigrad.search import BiasedRandomSearch, GridSearch, LogUniform, RandomSearch, Space, Uniform
@@ -69,7 +69,7 @@ print("expected best of 1, 3, 9 trials:", *(f"{expected[k - 1]:.2f}" for k in (1
 tuning = records.load(deep_autoencoder.TUNED)
 curves = {
     name: np.array(deep_autoencoder_report.best_of_k([trial["error"] for trial in trials]))
-    for name, trials in tuning["results"]["trials"].items()
+    for name, trials in tune_deep_autoencoder.trials(tuning).items()
 }
 count = len(next(iter(curves.values())))
 order = lambda k: sorted(curves, key=lambda name: curves[name][k - 1])

@@ -68,12 +68,15 @@ def run(
     seeds: Annotated[int | None, typer.Option(min=1, help="how many seeds: 0, 1, ...")] = None,
     backend_: Annotated[str | None, typer.Option("--backend", help="numpy or cupy")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where an interrupted run stopped")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="first search the hyper-parameters, by biased search")] = False,
     out: Out = None,
 ):
     """Run an experiment; leaves its record (JSON) and its figures in a folder."""
     if full and quick:
         raise ValueError("--full and --quick exclude each other")
     module = experiments_.find(name)
+    if tune and not hasattr(module, "tune"):
+        raise ValueError(f"--tune: {name} has no search of hyper-parameters")
     if backend_ is not None:
         backend.use(backend_)
     folder = writable_folder(out or Path("runs") / name)
@@ -82,7 +85,7 @@ def run(
 
     begin = time.monotonic()
     scale = "full" if full else "quick" if quick else "usual"
-    record = module.run(experiments_.Options(folder, scale, seeds, resume))
+    record = module.run(experiments_.Options(folder, scale, seeds, resume, tune=tune))
     paths = module.plot(record, folder)
     for path in (folder / experiments_.RECORD, *paths):
         out_console.print(f"wrote {path}", markup=False, soft_wrap=True)

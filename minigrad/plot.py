@@ -272,7 +272,7 @@ def strip(ax, rows, shape=(28, 28), room=2.5):
         for j, image in enumerate(np.asarray(images)):
             where = (j * (width + 2), j * (width + 2) + width, (i + 1) * (height + 2), i * (height + 2) + 2)
             ax.imshow(np.asarray(image, float).reshape(shape), cmap="gray_r", vmin=0, vmax=1, extent=where)
-    columns = max(len(images) for images in rows.values())
+    columns = max((len(images) for images in rows.values()), default=0)
     ax.set(xlim=(-room * width, columns * (width + 2)), ylim=(len(rows) * (height + 2) + 1, 0))
     ax.axis("off")
 

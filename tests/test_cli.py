@@ -158,3 +158,11 @@ def test_the_module_runs(tmp_path):
     )  # fmt: skip
     assert done.returncode == 1 and done.stderr.startswith("minigrad: unknown experiment 'nothing'")
     assert "Traceback" not in done.stderr
+
+
+def test_tune_is_for_experiments_that_search(command, toy, monkeypatch):
+    code, _, err = command("run", "toy", "--tune")
+    assert code == 1 and "--tune: toy has no search of hyper-parameters" in err and toy.asked == []
+    monkeypatch.setattr(toy, "tune", None, raising=False)
+    assert command("run", "toy", "--tune")[0] == 0 and toy.asked[0].tune
+    assert command("run", "toy")[0] == 0 and not toy.asked[1].tune

@@ -50,7 +50,7 @@ class Options:
 
     out: folder of the record, the figures and the checkpoints. scale: "quick" (seconds; shows that it runs), "usual"
     (minutes), "full" (the paper's). seeds: how many, 0, 1, ...; None leaves it to the experiment. resume: go on from
-    what `out` holds. progress: draw bars.
+    what `out` holds. progress: draw bars. tune: search the hyper-parameters first.
     """
 
     out: Path
@@ -58,6 +58,7 @@ class Options:
     seeds: int | None = None
     resume: bool = False
     progress: bool = True
+    tune: bool = False
 
 
 def find(name):

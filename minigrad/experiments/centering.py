@@ -33,7 +33,7 @@ from ..nets import MeanOnly, autoencoder
 from ..objective import Objective
 from ..optimizers import SGD, CentredGD
 from ..training import Diverged, fit, records
-from .deep_autoencoder import images, now_and_then, reconstruction_error
+from .deep_autoencoder_task import images, now_and_then, reconstruction_error
 from .parts import drawn, run_parts, seeds_together
 
 NAME = "centering"

@@ -9,8 +9,9 @@ From Glorot's own variance, or with a sigmoid code, signals are so faint in the 
 net reproduces nothing but the mean image, at an error of 51. So weights start sparse (Martens 2010, section 5) or with
 a larger variance alpha / (n_in + n_out); a sigmoid's slope of 1/4 makes alpha = 2 into 32. Which of these, the batch
 size, and a method's own parameters are found by equally many random trials of equal time for each method
-(`tune_deep_autoencoder.py`; its record lies beside this file). One choice was not equal: that the code is linear was
-settled by some ten runs of natural gradient, more than the others had, which were judged on 1,000 of the test images.
+(`tune_deep_autoencoder.py`; its record lies beside this file), or, with `--tune`, anew by biased random search. One
+choice was not equal: that the code is linear was settled by some ten runs of natural gradient, more than the others
+had, which were judged on 1,000 of the test images.
 
 Five methods train for the usual form, one after the other on all cores. The full form has all of
 `deep_autoencoder_methods.py`, each run on one core; a second is then one of the processor, so that runs beside each
@@ -20,25 +21,25 @@ other can be compared.
 import functools
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .. import backend
 from .. import plot as look
-from ..data import mnist
 from ..optimizers.phases import stopwatch
-from ..training import Diverged, fit, records
-from .deep_autoencoder_methods import METHODS, objective
+from ..training import records
+from .deep_autoencoder_methods import METHODS, OF_THE_DEMO, objective
 from .deep_autoencoder_report import plot_report
+from .deep_autoencoder_task import images, measured, train_one
 from .parts import curves_of, drawn, rounded, run_seeds, seeds_together
+from .tune_deep_autoencoder import trials, tune, winners
 
 NAME = "deep-autoencoder"
 DESCRIPTION = "sixteen methods train a deep autoencoder on MNIST for equal time"
 PAPER = "George, section 2.5, figure 3.2; Desjardins et al., figure 3c-d"
 
-OF_THE_DEMO = ("momentum", "Adam", "natural gradient", "K-FAC", "PRONG")
 TUNED = Path(__file__).with_name("deep_autoencoder_tuned.json")
 PICTURES = 12
 
@@ -66,10 +67,11 @@ SCALES = {
 def run(options):
     """Train every method with every seed; returns the record: complete, or as far as it went when Ctrl-C ended it.
 
-    No run is long: one that was interrupted begins anew when the experiment is resumed.
+    With options.tune the hyper-parameters are searched first, in a folder of its own in options.out. No run is long:
+    one that was interrupted begins anew when the experiment is resumed.
     """
     scale = SCALES[options.scale]
-    seeds, parameters = list(range(options.seeds or scale.seeds)), tuned(scale.methods)
+    seeds, tuning = list(range(options.seeds or scale.seeds)), tuned(options)
     train, test, source = images(scale.images)
     settings = {
         "seconds": scale.seconds,
@@ -77,9 +79,15 @@ def run(options):
         "data": f"{len(train)} training images of {source}",
         "measured": measured(scale, test),
         "objectives": {name: repr(objective(name)) for name in scale.methods},
-        "parameters": parameters,
+        "parameters": parameters_of(tuning, scale.methods),
+        "tuning": {key: tuning["settings"][key] for key in ("search", "trials", "seconds")}
+        | {"errors": {name: [trial["error"] for trial in done] for name, done in trials(tuning).items()}},
     }
-    work = functools.partial(outcome, scale, parameters)
+    if not tuning["results"]["complete"]:  # interrupted
+        record = records.new(NAME, settings={"scale": options.scale} | settings, seeds=seeds, dtype=train.dtype)
+        record["results"] = {"complete": False, "runs": {name: {} for name in scale.methods}}
+        return record
+    work = functools.partial(outcome, scale, settings["parameters"])
     return run_seeds(NAME, options, settings, train.dtype, seeds, scale.methods, work, scale.cores)
 
 
@@ -107,67 +115,22 @@ def outcome(scale, parameters, options, job):
     return kept
 
 
-def train_one(name, parameters, train, measured, seconds, seed, options, clock, evaluate_every=None):
-    """The History of one method and seed; of a diverged run what there was.
-
-    measured: images whose reconstruction errors are the curves "train_error" and "test_error", evaluated now and then
-    or as `evaluate_every` says.
-    """
-    the, (seen, unseen) = objective(name, parameters["init"]), map(backend.asarray, measured)
-    if "samples" in parameters:
-        parameters = parameters | {"samples": min(parameters["samples"], len(train))}
-    error = lambda theta, x: reconstruction_error(the.settled(theta, seen), theta, x)
-    try:
-        return fit(
-            the,
-            METHODS[name].make(parameters),
-            (train, train),
-            batch_size=min(parameters["batch_size"], len(train) // 5),
-            time_limit=seconds,
-            clock=clock,
-            seed=seed,
-            metrics={"train_error": lambda theta: error(theta, seen), "test_error": lambda theta: error(theta, unseen)},
-            evaluate_every=evaluate_every or now_and_then,
-            progress=f"{name:16} seed {seed}" if options.progress else False,
-        )
-    except Diverged as failure:
-        return failure.history
+def tuned(options):
+    """The tuning record: the one that comes with minigrad, or with options.tune that of a biased search."""
+    if not options.tune:
+        return records.load(TUNED, "tune-deep-autoencoder")
+    folder = options.out / "tuning"
+    folder.mkdir(exist_ok=True)
+    return tune(replace(options, out=folder), "biased")
 
 
-def tuned(methods):
-    """{method: its parameters}, the winners of the tuning record. ValueError naming a method that it lacks."""
-    best = records.load(TUNED)["results"]["best"]
+def parameters_of(tuning, methods):
+    """{method: the winner of its trials}. ValueError naming a method that a whole tuning record lacks."""
+    best = winners(tuning)
     for name in methods:
-        if name not in best:
-            raise ValueError(f"{TUNED} has no parameters of {name}: run tune-deep-autoencoder --full")
-    return {name: best[name] for name in methods}
-
-
-def reconstruction_error(the, theta, x):
-    """Squared error of an image, summed over its pixels, mean over images: ||sigmoid(r) - x||^2 / N."""
-    e = the.predict(theta, x) - x
-    return backend.item((e * e).sum()) / x.shape[0]
-
-
-RARE = {round(1.35**k) for k in range(60)}
-
-
-def now_and_then(update):
-    """Evaluate at updates 1, 2, 3, 4, 6, 8, ..., evenly on a logarithmic scale, and at every 500th."""
-    return update in RARE or update % 500 == 0
-
-
-@functools.cache
-def images(count):
-    """(training images (N, 784), test images, what they are of); count: so many of each at most."""
-    (train, _), (test, _) = mnist()
-    source = "MNIST" if len(train) == 60_000 else f"an excerpt of MNIST with {len(train) + len(test):,} images"
-    return train[:count], test[:count], source
-
-
-def measured(scale, test):
-    """On how many images of each set errors are measured."""
-    return len(test) if scale.measured is None else min(scale.measured, len(test))
+        if name not in best and tuning["results"]["complete"]:
+            raise ValueError(f"the tuning record has no parameters of {name}: run tune-deep-autoencoder --full")
+    return {name: best[name] for name in methods if name in best}
 
 
 def picture(x):
@@ -184,7 +147,7 @@ def plot(record, folder):
     Of the full form those of `deep_autoencoder_report.py`.
     """
     if record["settings"]["scale"] == "full":
-        return plot_report(record, records.load(TUNED), folder)
+        return plot_report(record, folder)
     results = record["results"]
     methods = [name for name in OF_THE_DEMO if results["runs"].get(name)]
     fig, axes = look.mosaic([["update", "seconds"], ["digits", "digits"]], height=5.6, height_ratios=[3, 2.6])

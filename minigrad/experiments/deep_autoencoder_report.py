@@ -17,11 +17,11 @@ FAMILIES = {
 PHASES = {"gradient": look.SKY, "statistics": look.ORANGE, "inversion": look.VERMILLION, "rest": look.GREY}
 
 
-def plot_report(record, tuning, folder):
+def plot_report(record, folder):
     """Two figures and a table: training errors, costs and the worth of trials, and the numbers in Markdown."""
     paths = [folder / f"deep-autoencoder-{part}" for part in ("errors.png", "costs.png", "table.md")]
     plot_errors(record, paths[0])
-    plot_costs(record, tuning, paths[1])
+    plot_costs(record, paths[1])
     paths[2].write_text(markdown(table(record)))
     return paths
 
@@ -48,7 +48,8 @@ def plot_errors(record, path):
     settings = record["settings"]
     look.save(fig, path, caption=(
         f"Squared reconstruction error of an image (mean over {settings['measured']:,} training images) of the deep "
-        f"autoencoder, each method with its best parameters of a random search, {settings['seconds']:g} s of one core, "
+        f"autoencoder, each method with its best parameters of a {settings['tuning']['search']} search, "
+        f"{settings['seconds']:g} s of one core, "
         f"{drawn(record['seeds'])}; in grey the other families' methods; {best_of(record)}."
     ))  # fmt: skip
 
@@ -127,7 +128,7 @@ def markdown(rows):
 # --- the costs -------------------------------------------------------------------------------------------
 
 
-def plot_costs(record, tuning, path):
+def plot_costs(record, path):
     """Left: milliseconds an update by phase. Right: the error to be expected of the best of k trials."""
     fig, axes = look.figure(1, 2, width=9.6, height=4.6)
     bars, right = axes
@@ -141,19 +142,19 @@ def plot_costs(record, tuning, path):
     bars.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)], fontsize=8)
     bars.set(xlabel="milliseconds an update, one core")
     bars.legend(frameon=False, fontsize=8)
-    for name, trials in tuning["results"]["trials"].items():
-        if trials:
-            expected = best_of_k([trial["error"] for trial in trials])
-            look.curves(right, {name: (np.arange(1, len(expected) + 1), expected)})
+    tuning = record["settings"]["tuning"]
+    for name, errors in tuning["errors"].items():
+        expected = best_of_k(errors)
+        look.curves(right, {name: (np.arange(1, len(expected) + 1), expected)})
     right.set(xscale="log", yscale="log", xlabel="trials", ylabel="expected error of the best trial")
     for side in (right.xaxis, right.yaxis):
         look.plain_numbers(side)
     look.label_ends(right)
-    settings = tuning["settings"]
     look.save(fig, path, caption=(
         "Left: where an update's time goes, at each method's own batch size; a method without phases is all gradient "
-        f"and rest. Right: what to expect of the best of k random trials of {settings['seconds']:g} s, over all "
-        f"choices of k out of {settings['trials']}; a trial that diverged counts as the worst of the method's others."
+        f"and rest. Right: what to expect of the best of k trials of {tuning['seconds']:g} s, over all choices of k "
+        f"out of the {tuning['trials']} of a {tuning['search']} search; a trial that diverged counts as the worst of "
+        "the method's others."
     ))  # fmt: skip
 
 

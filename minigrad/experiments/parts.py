@@ -186,16 +186,6 @@ def best(trials):
     return {parameter: value for parameter, value in winner.items() if parameter not in ("number", "error", "updates")}
 
 
-def log_uniform(low, high):
-    """A rule that draws evenly on a logarithmic scale, to two digits."""
-    return lambda rng: float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.1e}")
-
-
-def choice(*values):
-    """A rule that draws one of the values."""
-    return lambda rng: values[rng.integers(len(values))]
-
-
 def earlier(path, name, settings, seeds):
     """The record that an interrupted run left, None if there is none; ValueError if it is of other settings."""
     if not path.exists():

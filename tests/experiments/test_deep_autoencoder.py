@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from minigrad import backend
 from minigrad.experiments import Options, parts
 from minigrad.experiments import deep_autoencoder as demo
 from minigrad.experiments import deep_autoencoder_report as report
+from minigrad.experiments import deep_autoencoder_task as task
 from minigrad.experiments import tune_deep_autoencoder as tuning
 from minigrad.experiments.deep_autoencoder_methods import METHODS, objective
 from minigrad.losses import Bernoulli
 from minigrad.nets import autoencoder
 from minigrad.objective import Objective
+from minigrad.search import RandomSearch, Space
 from minigrad.training import records
 from tests.helpers import close, dev
 
@@ -27,15 +30,16 @@ def small(monkeypatch):
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
     rng = np.random.default_rng(0)
     x = rng.random((60, 784), dtype="float32")
-    monkeypatch.setattr(demo, "mnist", lambda: ((x, np.zeros(60)), (x[:20], np.zeros(20))))
-    for module in (demo, tuning):
+    monkeypatch.setattr(task, "mnist", lambda: ((x, np.zeros(60)), (x[:20], np.zeros(20))))
+    for module in (demo, task, tuning):
         monkeypatch.setattr(module, "objective", small_objective)
-        module.images.cache_clear()
+    for data in (task.images, task.held_out):
+        data.cache_clear()
     monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.02, None, None, 1, demo.OF_THE_DEMO))
     monkeypatch.setitem(tuning.SCALES, "quick", tuning.Scale(2, 0.01, None, demo.OF_THE_DEMO))
     yield
-    for module in (demo, tuning):
-        module.images.cache_clear()
+    for data in (task.images, task.held_out):
+        data.cache_clear()
 
 
 def small_objective(name, initial="sparse"):
@@ -67,18 +71,21 @@ def test_run_and_plot(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains(name, monkeypatch, tmp_path):
     """For a moment, from the first parameters of its search; the error is that of the net as it is used afterwards."""
-    scale = tuning.Scale(1, 0.05, None, (name,))
-    history = tuning.trial(scale, name, 0, tuning.draw(name, 0), options(tmp_path))
-    assert history.update >= 1 and np.isfinite(history.curves["test_error"]).all()
-    train, held_out, _ = tuning.images(None)
+    histories, train_one = [], task.train_one
+    monkeypatch.setattr(tuning, "train_one", lambda *a, **b: histories.append(train_one(*a, **b)) or histories[-1])
+    trial = RandomSearch(Space(METHODS[name].space)).ask()
+    error, notes = tuning.trial(tuning.Scale(1, 0.05, None, (name,)), name, options(tmp_path), trial)
+    (history,) = histories
+    assert notes == {"updates": history.update} and history.update >= 1
+    train, held_out, _ = task.held_out(None)
     the = small_objective(name).settled(history.theta, dev(train[: len(held_out)]))
     y = backend.to_host(the.predict(history.theta, dev(held_out)))
-    close(history.curves["test_error"][-1], np.mean([np.sum((a - b) ** 2) for a, b in zip(y, held_out)]), 1e-5)
+    close(error, np.mean([np.sum((a - b) ** 2) for a, b in zip(y, held_out)]), 1e-5)
 
 
 def interrupt_in(monkeypatch, method):
     """Press Ctrl-C in the first evaluation of the first run of this method."""
-    running, measure, train = [], demo.reconstruction_error, demo.train_one
+    running, measure, train = [], task.reconstruction_error, task.train_one
 
     def named(name, *args, **options):
         running.append(name)
@@ -90,8 +97,9 @@ def interrupt_in(monkeypatch, method):
             os.kill(os.getpid(), signal.SIGINT)
         return measure(*args)
 
-    monkeypatch.setattr(demo, "train_one", named)
-    monkeypatch.setattr(demo, "reconstruction_error", pressed)
+    for module in (demo, tuning):
+        monkeypatch.setattr(module, "train_one", named)
+    monkeypatch.setattr(task, "reconstruction_error", pressed)
 
 
 def test_interrupted_then_resumed(tmp_path, monkeypatch):
@@ -115,9 +123,9 @@ def test_resume_refuses_a_record_of_other_settings(tmp_path):
 
 def test_divergence_is_in_the_record_and_the_caption(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.SCALES, "quick", demo.Scale(0.2, None, None, 1, demo.OF_THE_DEMO))
-    parameters = demo.tuned(demo.OF_THE_DEMO)
+    parameters = demo.parameters_of(records.load(demo.TUNED), demo.OF_THE_DEMO)
     parameters["momentum"] = {"lr": 1e37, "momentum": 0.9, "batch_size": 10, "init": "sparse"}
-    monkeypatch.setattr(demo, "tuned", lambda methods: parameters)
+    monkeypatch.setattr(demo, "parameters_of", lambda tuning, methods: parameters)
     record = demo.run(options(tmp_path))
     assert "momentum diverged (seed 0, update" in demo.caption(record)
     demo.plot(records.load(tmp_path / "record.json"), tmp_path)
@@ -137,6 +145,8 @@ def example(ahead_by_updates, ahead_by_seconds, methods=demo.OF_THE_DEMO, seeds=
         runs[name] = {str(seed): run for seed in seeds}
     parameters = {name: {"batch_size": 10, "lr": 0.1, "init": "sparse"} for name in methods}
     settings = {"data": "some images", "measured": 100, "parameters": parameters, "seconds": 20.0, "scale": scale}
+    errors = {name: [5.0, None, 3.0] for name in methods}
+    settings["tuning"] = {"search": "random", "trials": 3, "seconds": 45.0, "errors": errors}
     return {"settings": settings, "seeds": list(seeds), "results": {"complete": True, "runs": runs}}
 
 
@@ -155,24 +165,23 @@ def test_reconstruction_error_is_the_sum_over_pixels():
     theta = the.net.init(np.random.default_rng(0))
     x = np.random.default_rng(1).random((7, 784), dtype="float32")
     y = backend.to_host(the.predict(theta, dev(x)))
-    close(demo.reconstruction_error(the, theta, dev(x)), np.mean([np.sum((a - b) ** 2) for a, b in zip(y, x)]), 1e-5)
+    close(task.reconstruction_error(the, theta, dev(x)), np.mean([np.sum((a - b) ** 2) for a, b in zip(y, x)]), 1e-5)
 
 
 # --- the tuning -------------------------------------------------------------------------------------------
 
 
 def test_tuned_parameters_are_those_of_the_search():
-    best = demo.tuned(demo.OF_THE_DEMO)
+    best = demo.parameters_of(demo.tuned(options(Path("."))), demo.OF_THE_DEMO)
     for name, parameters in best.items():
         assert set(parameters) == set(METHODS[name].space) and METHODS[name].make(parameters)
 
 
-def test_a_method_that_was_not_tuned_is_named(monkeypatch):
+def test_a_method_that_was_not_tuned_is_named():
     record = records.load(demo.TUNED)
-    del record["results"]["best"]["Adam"]
-    monkeypatch.setattr(demo.records, "load", lambda path: record)
+    del record["results"]["runs"]["Adam"]
     with pytest.raises(ValueError, match=r"has no parameters of Adam: run tune-deep-autoencoder --full"):
-        demo.tuned(["Adam"])
+        demo.parameters_of(record, ["Adam"])
 
 
 def test_objectives_differ_in_nothing_but_weights_and_normalization():
@@ -187,14 +196,28 @@ def test_tuning_is_fair_and_resumes(tmp_path, monkeypatch):
     assert not record["results"]["complete"]
     record = tuning.run(options(tmp_path, resume=True))
     assert record["results"]["complete"]
-    for name, trials in record["results"]["trials"].items():
-        assert [{key: trial[key] for key in METHODS[name].space} for trial in trials] == [
-            tuning.draw(name, 0), tuning.draw(name, 1)
-        ]  # fmt: skip
+    for name, trials in tuning.trials(record).items():
+        search = RandomSearch(Space(METHODS[name].space), list(METHODS).index(name))
+        drawn = [search.trial(number).parameters for number in (0, 1)]
+        assert [{key: trial[key] for key in METHODS[name].space} for trial in trials] == drawn
         assert [trial["number"] for trial in trials] == [0, 1]
-    assert set(record["results"]["best"]) == set(demo.OF_THE_DEMO)
+    assert set(tuning.winners(record)) == set(demo.OF_THE_DEMO)
     tuning.plot(record, tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"record.json", f"{tuning.NAME}.png"}
+
+
+def test_tune_searches_by_biased_search_and_goes_on_with_what_it_found(tmp_path, monkeypatch):
+    interrupt_in(monkeypatch, "K-FAC")
+    record = demo.run(options(tmp_path, tune=True))
+    assert not record["results"]["complete"] and not any(record["results"]["runs"].values())
+    demo.plot(record, tmp_path)
+    assert demo.caption(record).endswith("unfinished.")
+    record = demo.run(options(tmp_path, tune=True, resume=True))
+    assert record["results"]["complete"]
+    found = records.load(tmp_path / "tuning" / "record.json", tuning.NAME)
+    assert found["settings"]["search"] == "biased"
+    assert record["settings"]["parameters"] == tuning.winners(found)
+    assert record["settings"]["tuning"]["errors"]["Adam"] == [t["error"] for t in tuning.trials(found)["Adam"]]
 
 
 def test_best_trial():
