@@ -65,6 +65,11 @@ def test_seeds_differ():
 
 
 @each_search
+def test_the_seed_is_0_unless_given(make):
+    assert make().seed == 0
+
+
+@each_search
 @pytest.mark.parametrize("seed", [-1, 0.5, "0", None, True])
 def test_a_seed_is_a_whole_number(make, seed):
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got"):
@@ -254,16 +259,18 @@ def test_a_rare_acceptance_keeps_its_density():
 
 
 def test_weights_of_rejected_points_undo_the_rejection(monkeypatch):
-    """p = 0.9 in one half of the cube, 0.3 in the other, and two proposals only: the weights are p / (1 - p)."""
+    """Two proposals, p = 0.8 in one half and 0.4 in the other: rejected both, they have the odds 4 to 2/3."""
     monkeypatch.setattr(methods, "PROPOSALS", 2)
-    model, _ = counting(lambda at: np.where(at[:, 0] < 0.5, 0.9, 0.3))
+    p = lambda at: np.where(at[:, 0] < 0.5, 0.8, 0.4)
+    model, _ = counting(p)
     search = BiasedRandomSearch(PLANE, model=model)
     told(search, [1.0, 2.0])
-    drawn = np.array([search.propose(number) for number in range(10, 3010)])
-    # A proposal is kept with probability 0.45 + 0.15, left or right, and rejected with 0.05 + 0.35. Where two are
-    # rejected, of different halves, left is drawn with the odds 9 to 3/7.
-    left = (0.45 + 0.4 * 0.45) + 0.05**2 + 2 * 0.05 * 0.35 * 9 / (9 + 3 / 7)
-    assert stats.binomtest(int((drawn[:, 0] < 0.5).sum()), 3000, left).pvalue > 0.01
+    left = []
+    for number in range(10, 3010):
+        rows = rng_of(0, number).random((2, 3))
+        if np.all(rows[:, 2] >= p(rows)) and (rows[0, 0] < 0.5) != (rows[1, 0] < 0.5):
+            left.append(search.propose(number)[0] < 0.5)
+    assert stats.binomtest(sum(left), len(left), 6 / 7).pvalue > 0.01 and len(left) > 150
 
 
 def test_a_model_that_leaves_0_to_1_is_clipped():
