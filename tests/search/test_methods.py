@@ -59,6 +59,12 @@ def test_a_trial_depends_on_seed_and_number_alone(make):
     assert 0 <= a.trial(4).seed < 2**53
 
 
+def test_a_trial_is_the_same_in_years():
+    """A history of today is resumed by minigrad of tomorrow: neither proposals nor seeds may move."""
+    trial = RandomSearch(Space(x=Uniform(0, 1)), seed=3).trial(7)
+    assert (trial["x"], trial.seed) == (0.3953732164355397, 6513662020137483)
+
+
 def test_seeds_differ():
     seeds = [RandomSearch(SPACE, seed).trial(number).seed for seed in range(10) for number in range(100)]
     assert len(set(seeds)) == 1000
