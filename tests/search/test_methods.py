@@ -312,6 +312,22 @@ def test_a_model_that_gives_no_estimates(model):
         search.ask()
 
 
+@pytest.mark.parametrize("model", [NearestNeighbour(), Kernel(0.2)], ids=str)
+def test_the_expected_loss(model):
+    """With a failed trial as the worst other; the thesis' p is read off it."""
+    search = BiasedRandomSearch(PLANE, model=model)
+    points = told(search, [3.0, math.inf, 1.0, 2.0])
+    at = np.random.default_rng(1).random((20, 2))
+    c = np.array([3.0, 3.0, 1.0, 2.0])
+    np.testing.assert_allclose(search.expect(at), model(points, c, at), rtol=1e-12)
+    p = search.p_at(points, search.p_of(np.array([3.0, math.inf, 1.0, 2.0])), at)
+    np.testing.assert_allclose(p, (3 - search.expect(at)) / 2, atol=1e-12)
+    with pytest.raises(ValueError, match="of 1 trials none succeeded, so that there is no loss to expect"):
+        failed = BiasedRandomSearch(PLANE)
+        told(failed, [math.inf])
+        failed.expect(at)
+
+
 def test_bias_finds_better_ones():
     """On the toy valley, of 40 searches of 40 trials the biased ones have the better mean loss nearly always."""
     means = []
