@@ -124,3 +124,14 @@ class BiasedRandomSearch(Search):
         if np.shape(p) != (len(points),) or not np.all(np.isfinite(p)):
             raise ValueError(f"the model of {self} must give {len(points)} finite numbers, got {p}")
         return np.clip(p, 0, 1)
+
+    def expect(self, points):
+        """The loss that the model expects at points (m, names) of the cube; a failed trial counts as the worst other.
+
+        Raises ValueError where no trial has succeeded.
+        """
+        told, losses = self.history.seen()
+        finite = np.isfinite(losses)
+        if not finite.any():
+            raise ValueError(f"of {len(losses)} trials none succeeded, so that there is no loss to expect")
+        return self.model(told, np.where(finite, losses, losses[finite].max()), self.space.features(points))

@@ -58,9 +58,7 @@ def judge(trial, returned):
     """
     loss, notes = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     try:
-        loss = _finite(loss)
-        if notes is not None:
-            _check_notes(notes)
+        loss, notes = _finite(loss), None if notes is None else _plain(notes)
     except (ValueError, TypeError, OverflowError) as error:
         return failure(trial, str(error))
     return Outcome(trial.number, trial.parameters, loss, notes=notes)
@@ -80,18 +78,19 @@ def _finite(loss):
     return float(value)
 
 
-def _check_notes(notes):
+def _plain(notes):
+    """The notes as a file gives them back: tuples are lists, and names strings."""
     if not isinstance(notes, dict):
         raise ValueError(f"returned the notes {notes!r:.80}, expected a dictionary")
     try:
-        dumps(notes)
+        return json.loads(dumps(notes))
     except (TypeError, ValueError) as error:
         raise ValueError(f"returned notes that JSON cannot hold: {error}") from error
 
 
 def dumps(value):
     """One line of JSON, without NaN or infinities. Raises ValueError or TypeError for what it cannot hold."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return json.dumps(value, allow_nan=False)
 
 
 def rng(seed, number):

@@ -194,9 +194,10 @@ def test_what_the_file_looks_like(tmp_path):
 
 def test_reading_gives_back_what_was_written(tmp_path):
     path = tmp_path / "search.jsonl"
-    notes = {"updates": 3, "name": "Größe\n", "more": [1.5, None, True]}
+    notes = {"updates": 3, "name": "Größe\n\udc80", "more": (1.5, None, True), 7: {}}
     written = searched(path, 20, lambda trial: (valley(trial), notes) if trial.number % 3 else math.nan)
     read = load(path)
+    assert read.trials[1].notes == {"updates": 3, "name": "Größe\n\udc80", "more": [1.5, None, True], "7": {}}
     assert read.trials == written.trials and read.best == written.best and read.search == written.search
     np.testing.assert_array_equal(read.seen()[0], written.seen()[0])
 

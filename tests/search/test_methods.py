@@ -59,9 +59,20 @@ def test_a_trial_depends_on_seed_and_number_alone(make):
     assert 0 <= a.trial(4).seed < 2**53
 
 
+def test_a_trial_is_the_same_in_years():
+    """A history of today is resumed by minigrad of tomorrow: neither proposals nor seeds may move."""
+    trial = RandomSearch(Space(x=Uniform(0, 1)), seed=3).trial(7)
+    assert (trial["x"], trial.seed) == (0.3953732164355397, 6513662020137483)
+
+
 def test_seeds_differ():
     seeds = [RandomSearch(SPACE, seed).trial(number).seed for seed in range(10) for number in range(100)]
     assert len(set(seeds)) == 1000
+
+
+@each_search
+def test_the_seed_is_0_unless_given(make):
+    assert make().seed == 0
 
 
 @each_search
@@ -254,16 +265,18 @@ def test_a_rare_acceptance_keeps_its_density():
 
 
 def test_weights_of_rejected_points_undo_the_rejection(monkeypatch):
-    """p = 0.9 in one half of the cube, 0.3 in the other, and two proposals only: the weights are p / (1 - p)."""
+    """Two proposals, p = 0.8 in one half and 0.4 in the other: rejected both, they have the odds 4 to 2/3."""
     monkeypatch.setattr(methods, "PROPOSALS", 2)
-    model, _ = counting(lambda at: np.where(at[:, 0] < 0.5, 0.9, 0.3))
+    p = lambda at: np.where(at[:, 0] < 0.5, 0.8, 0.4)
+    model, _ = counting(p)
     search = BiasedRandomSearch(PLANE, model=model)
     told(search, [1.0, 2.0])
-    drawn = np.array([search.propose(number) for number in range(10, 3010)])
-    # A proposal is kept with probability 0.45 + 0.15, left or right, and rejected with 0.05 + 0.35. Where two are
-    # rejected, of different halves, left is drawn with the odds 9 to 3/7.
-    left = (0.45 + 0.4 * 0.45) + 0.05**2 + 2 * 0.05 * 0.35 * 9 / (9 + 3 / 7)
-    assert stats.binomtest(int((drawn[:, 0] < 0.5).sum()), 3000, left).pvalue > 0.01
+    left = []
+    for number in range(10, 3010):
+        rows = rng_of(0, number).random((2, 3))
+        if np.all(rows[:, 2] >= p(rows)) and (rows[0, 0] < 0.5) != (rows[1, 0] < 0.5):
+            left.append(search.propose(number)[0] < 0.5)
+    assert stats.binomtest(sum(left), len(left), 6 / 7).pvalue > 0.01 and len(left) > 150
 
 
 def test_a_model_that_leaves_0_to_1_is_clipped():
@@ -297,6 +310,22 @@ def test_a_model_that_gives_no_estimates(model):
     told(search, [1.0, 2.0])
     with pytest.raises(ValueError, match=r"the model of BiasedRandomSearch\(.*must give 8 finite numbers, got"):
         search.ask()
+
+
+@pytest.mark.parametrize("model", [NearestNeighbour(), Kernel(0.2)], ids=str)
+def test_the_expected_loss(model):
+    """With a failed trial as the worst other; the thesis' p is read off it."""
+    search = BiasedRandomSearch(PLANE, model=model)
+    points = told(search, [3.0, math.inf, 1.0, 2.0])
+    at = np.random.default_rng(1).random((20, 2))
+    c = np.array([3.0, 3.0, 1.0, 2.0])
+    np.testing.assert_allclose(search.expect(at), model(points, c, at), rtol=1e-12)
+    p = search.p_at(points, search.p_of(np.array([3.0, math.inf, 1.0, 2.0])), at)
+    np.testing.assert_allclose(p, (3 - search.expect(at)) / 2, atol=1e-12)
+    with pytest.raises(ValueError, match="of 1 trials none succeeded, so that there is no loss to expect"):
+        failed = BiasedRandomSearch(PLANE)
+        told(failed, [math.inf])
+        failed.expect(at)
 
 
 def test_bias_finds_better_ones():
