@@ -340,9 +340,9 @@ for r in (8, 64):
 
 # %% [markdown]
 # By this model the statistics are as parallel as the paper says, and the eigendecompositions are not, which it says
-# too; spread over $T$ updates neither matters. What ends the speedup is what no rank can leave to the others: the sum of
-# the gradient, $n$ numbers whatever their number, and the change of coordinates, which here is done to $\theta$ and $g$,
-# not to the activations. Other assumptions move the lines; these two stay flat.
+# too; spread over $T$ updates neither matters. What ends the speedup is what no rank can leave to the others: the sum
+# of the gradient, $n$ numbers whatever their number, and the change of coordinates, which here is done to $\theta$ and
+# $g$, not to the activations. Other assumptions move the lines; these two stay flat.
 #
 # One thing of section 4.3 cannot be done here: they ran PRONG<sup>+</sup>, with batch normalization, which couples the
 # samples of a batch. Then a batch is no sum, and an objective with ranks refuses such a net. Whether their statistics

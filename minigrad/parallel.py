@@ -8,9 +8,9 @@
     from minigrad.optimizers import KFAC
     from minigrad.parallel import Ranks
 
-    train, validation, _ = data.mnist().split(validation=5000)
+    train, test = data.mnist()
     objective = Objective(mlp([784, 256, 10]), Categorical(), ranks=Ranks(MPI.COMM_WORLD))
-    history = fit(objective, KFAC(), train, updates=500, batch_size=2000, validation=validation, checkpoint="run.npz")
+    history = fit(objective, KFAC(), train, updates=500, batch_size=2000, validation=test, checkpoint="run.npz")
 
 Every rank runs this same program with the same seed, so all know the same theta and the same batch (x, t). Of a batch a
 rank sends its own share of rows through the net, forwards and backwards. A batch is a sum, so what the ranks find is
