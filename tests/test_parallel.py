@@ -360,6 +360,8 @@ def differing(**changes):
         {"theta": lambda theta: theta.tolist()},
         {"batch": lambda x, t: (x[:-1], t[:-1])},
         {"batch": lambda x, t: (x, t[:-1])},
+        {"batch": lambda x, t: (x, t[::-1])},
+        {"batch": lambda x, t: (x, None)},
         {"batch": lambda x, t: (x.astype("float32"), t)},
         {"call": "value"},
     ],
@@ -368,7 +370,7 @@ def test_ranks_that_are_not_alike(changes):
     first, second, third = errors(3, differing(**changes))
     for kind, message in (first, second):
         assert kind is ValueError and "the ranks are not alike: ranks [2] do something else; this is rank" in message
-        assert "value_and_grad at theta (59,) float64" in message and "((31, 6) float64, (31,) int64), " in message
+        assert "value_and_grad at theta (59,) float64" in message and " on (31, 6) float64, (31,) int64 " in message
         assert message.endswith("threads")
     kind, message = third
     assert "rank 0 of 3" in first[1] and "rank 1 of 3" in second[1]
