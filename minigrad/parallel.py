@@ -8,9 +8,9 @@
     from minigrad.optimizers import KFAC
     from minigrad.parallel import Ranks
 
-    train, validation, _ = data.mnist().split(validation=5000)
+    train, test = data.mnist()
     objective = Objective(mlp([784, 256, 10]), Categorical(), ranks=Ranks(MPI.COMM_WORLD))
-    history = fit(objective, KFAC(), train, updates=500, batch_size=2000, validation=validation, checkpoint="run.npz")
+    history = fit(objective, KFAC(), train, updates=500, batch_size=2000, validation=test, checkpoint="run.npz")
 
 Every rank runs this same program with the same seed, so all know the same theta and the same batch (x, t). Of a batch a
 rank sends its own share of rows through the net, forwards and backwards. A batch is a sum, so what the ranks find is
@@ -27,8 +27,9 @@ bit for bit, if these compute alike: the same NumPy on the same kind of processo
 
     only a shard    x may hold anything finite in rows of other ranks: only x[ranks.share(len(x))] is read. Targets must
                     be whole: t = ranks.gathered(own, n)
-    what is alike   each forward pass begins with a few bytes from all: which method, theta (all of it the first time,
-                    then a sample of its numbers), shapes, threads. Where they differ, ValueError on all ranks
+    what is alike   with each forward pass all send a few bytes: which method, theta (all of it the first time, then a
+                    sample of its numbers), a sample of the targets, shapes, threads. Where these differ, all ranks
+                    raise ValueError
     a rank fails    inside a forward pass: it raises its error, the others RuntimeError. Elsewhere (no memory left, a
                     callback that raises) the others wait: `python -m mpi4py` then ends all ranks, by MPI_Abort
     on a GPU        messages go through the host
@@ -46,7 +47,7 @@ import numpy as np
 from .backend import asarray, is_array, threads, to_host, xp
 
 WORD = 64  # bytes that `agreed` sends
-SAMPLE = 1024  # numbers of theta that are compared before each forward pass but the first
+SAMPLE = 1024  # numbers of theta, and of the targets, that are compared at a forward pass
 
 
 class Alone:
@@ -134,7 +135,11 @@ class Ranks:
     @contextlib.contextmanager
     def together(self, what, theta=None, data=None):
         """Raises, on all ranks, where they do different things or one fails; on the one that fails, its own error."""
-        doing = what if theta is None else f"{what} at theta {self._known(theta)} on {_kind(data)}, {threads()} threads"
+        doing = what
+        if theta is not None:
+            x, *t = data if isinstance(data, tuple) else (data,)
+            seen = ", ".join([_kind(x), *map(_known, t)])
+            doing = f"{what} at theta {_known(theta, not self.met)} on {seen}, {threads()} threads"
         failed = True
         try:
             yield
@@ -150,16 +155,15 @@ class Ranks:
             raise RuntimeError(f"ranks {np.flatnonzero(found[:, 1]).tolist()} failed, their errors say why; {here}")
         self.met = self.met or theta is not None
 
-    def _known(self, theta):
-        """theta's shape, dtype, and a checksum: of all its numbers until the ranks have once had the same."""
-        if not is_array(theta):
-            return type(theta).__name__
-        step = max(1, theta.size // SAMPLE) if self.met else 1
-        return f"{_kind(theta)} {zlib.crc32(np.ascontiguousarray(to_host(theta[::step]))):08x}"
-
 
 def _kind(thing):
-    """Shapes and dtypes."""
-    if isinstance(thing, tuple):
-        return f"({', '.join(_kind(part) for part in thing)})"
+    """Shape and dtype."""
     return f"{thing.shape} {thing.dtype}" if is_array(thing) else type(thing).__name__
+
+
+def _known(thing, whole=False):
+    """Shape, dtype, and a checksum of all numbers, or of about SAMPLE of them."""
+    if not is_array(thing):
+        return _kind(thing)
+    step = 1 if whole else max(1, thing.size // SAMPLE)
+    return f"{_kind(thing)} {zlib.crc32(np.ascontiguousarray(to_host(thing.reshape(-1)[::step]))):08x}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import Objective, fit
+from minigrad.backend import asarray
 from minigrad.losses import Categorical
 from minigrad.nets import mlp
 from minigrad.optimizers import (
@@ -65,7 +66,7 @@ def problem(dtype="float64", loss=None, ranks=ALONE, weight_decay=0.01):
     net = mlp([6, 5, 4])
     x = rng.standard_normal((N, 6)).astype(dtype)
     t = rng.integers(0, 4, N) if isinstance(loss, Categorical) else rng.random((N, 4)).astype(dtype)
-    return Objective(net, loss, weight_decay, ranks=ranks), net.init(rng, dtype), (x, t)
+    return Objective(net, loss, weight_decay, ranks=ranks), net.init(rng, dtype), (asarray(x), asarray(t))
 
 
 def trained(name, dtype="float64", ranks=ALONE, loss=None):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad import Objective, backend, objective
+from minigrad import Objective, backend, fit, objective, parallel
 from minigrad.curvature import (
     fisher,
     fisher_diagonal,
@@ -30,10 +30,13 @@ from minigrad.curvature import (
 from minigrad.curvature.layers import affine_layers
 from minigrad.function_space.distance import mean_square_and_grad
 from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import mlp
+from minigrad.nets import Dropout, mlp
+from minigrad.optimizers import SGD
 from minigrad.parallel import ALONE, Ranks
 from minigrad.training import checkpoint as checkpoints
 from minigrad.training import progress
+from minigrad.training.fit import Diverged
+from tests.fake_device import fake_device
 from tests.fake_ranks import Communicator, spread
 from tests.helpers import close, dev, host, host_only
 from tests.spread_training import LISTED, METHODS, N, fitted, problem, trained
@@ -208,6 +211,14 @@ def test_methods_run_unchanged(name, dtype):
         close(theta, expected, rtol=ROUNDING * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("name", ["SGD", "natural gradient, CG", "K-FAC", "PRONG, diagonal", "ACP"])
+def test_on_a_device_messages_go_through_the_host(name):
+    expected = trained(name)
+    with fake_device():
+        for theta in spread(2, lambda ranks: host(trained(name, ranks=ranks))):
+            close(theta, expected, rtol=ROUNDING * np.finfo(float).eps)
+
+
 def test_one_rank_is_one_process_bit_for_bit():
     for name in METHODS:
         assert spread(1, lambda ranks, name=name: trained(name, ranks=ranks))[0].tobytes() == trained(name).tobytes()
@@ -349,6 +360,8 @@ def differing(**changes):
         {"theta": lambda theta: theta.tolist()},
         {"batch": lambda x, t: (x[:-1], t[:-1])},
         {"batch": lambda x, t: (x, t[:-1])},
+        {"batch": lambda x, t: (x, t[::-1])},
+        {"batch": lambda x, t: (x, None)},
         {"batch": lambda x, t: (x.astype("float32"), t)},
         {"call": "value"},
     ],
@@ -357,7 +370,7 @@ def test_ranks_that_are_not_alike(changes):
     first, second, third = errors(3, differing(**changes))
     for kind, message in (first, second):
         assert kind is ValueError and "the ranks are not alike: ranks [2] do something else; this is rank" in message
-        assert "value_and_grad at theta (59,) float64" in message and "((31, 6) float64, (31,) int64), " in message
+        assert "value_and_grad at theta (59,) float64" in message and " on (31, 6) float64, (31,) int64 " in message
         assert message.endswith("threads")
     kind, message = third
     assert "rank 0 of 3" in first[1] and "rank 1 of 3" in second[1]
@@ -465,6 +478,23 @@ def test_fit_resumes_on_all_ranks(tmp_path, monkeypatch):
     close(wider[0].theta, unbroken[0].theta, rtol=ROUNDING * np.finfo(float).eps)
 
 
+def test_dropout_and_a_run_that_diverges():
+    """The ranks draw the same masks; numbers that are not finite end the run on all of them."""
+    _, _, data = problem()
+
+    def run(ranks=ALONE, loss=None, **options):
+        the = Objective(mlp([6, 8, 4], dropout=Dropout(0.4)), loss or Categorical(), ranks=ranks)
+        return fit(the, updates=5, batch_size=15, data=data, progress=False, **options)
+
+    expected = run(optimizer=SGD(0.2))
+    histories = spread(2, lambda ranks: run(ranks, optimizer=SGD(0.2)))
+    alike([[h.theta] for h in histories])
+    close(histories[0].theta, expected.theta, rtol=ROUNDING * np.finfo(float).eps)
+    data = data[0], data[0][:, :4]
+    found = spread(2, lambda ranks: run(ranks, Gaussian(), optimizer=SGD(1e200)))
+    assert [type(error) for error in found] == [Diverged, Diverged] and str(found[0]) == str(found[1])
+
+
 def test_the_leading_rank_decides_when_to_stop():
     """By its callbacks and its clock; the others' count for nothing."""
 
@@ -521,6 +551,7 @@ def mpiexec(size, *command, timeout=240):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_real_ranks(size, tmp_path):
     done = mpiexec(size, "tests/spread_training.py", tmp_path)
@@ -534,6 +565,20 @@ def test_real_ranks(size, tmp_path):
         close(found[0][name], theta, rtol=ROUNDING * np.finfo(theta.dtype).eps)
 
 
+@pytest.mark.slow
+def test_the_ten_lines_run(tmp_path):
+    """The program of the module's docstring, for fewer updates."""
+    lines = [line[4:] for line in parallel.__doc__.splitlines() if line.startswith("    ")]
+    program = "\n".join(lines[: 1 + max(i for i, line in enumerate(lines) if "history" in line)])
+    assert "updates=500, batch_size=2000" in program
+    program = program.replace("updates=500", "updates=2").replace('"run.npz"', f"{str(tmp_path / 'run.npz')!r}")
+    (tmp_path / "train.py").write_text(program + "\nassert history.update == 2\n")
+    done = mpiexec(2, tmp_path / "train.py")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run.npz").exists()
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_job(tmp_path):
     """An error outside of a pass reaches nobody; `python -m mpi4py` ends all ranks."""
     script = tmp_path / "dies.py"
