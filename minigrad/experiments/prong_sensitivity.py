@@ -155,7 +155,7 @@ BLUES = ("#9ECAE1", "#4292C6", "#08519C", "#041F4A")
 def plot(record, folder):
     """One figure: error against updates for each epsilon (a line style a learning rate), and for each T and start."""
     settings, results = record["settings"], record["results"]
-    fig, (left, right) = look.figure(1, 2, width=9.0, height=3.8)
+    fig, (left, right) = look.figure(1, 2, width=9.0, height=4.4)
     for name, (epsilon, lr, _, _) in runs(settings)[: len(settings["epsilons"]) * len(settings["learning rates"])]:
         colour = BLUES[settings["epsilons"].index(epsilon) % len(BLUES)]
         line = (":", "--", "-")[settings["learning rates"].index(lr) % 3]
@@ -168,7 +168,7 @@ def plot(record, folder):
     for ax in (left, right):
         ax.set(yscale="log", xlabel="updates", ylabel="squared error of a training image")
         look.plain_numbers(ax.yaxis)
-        ax.legend(fontsize=6.5, frameon=False, ncols=2)
+        ax.legend(fontsize=6.5, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
@@ -199,9 +199,9 @@ def finals(record):
 
 def caption(record):
     """One sentence: what is shown, and the numbers at the end."""
-    settings, results = record["settings"], record["results"]
+    settings, results, seeds = record["settings"], record["results"], drawn(record["seeds"]).replace(" and range", "")
     text = (
-        f"Squared error of training images by PRONG, {drawn(record['seeds'])} (no band), {settings['net']}, "
+        f"Squared error of training images by PRONG, {seeds}, {settings['net']}, "
         f"{settings['updates']} updates; left by epsilon and learning rate at T = {settings['interval']}, right by T "
         f"and start at epsilon = {settings['epsilon']:g}, lr = {settings['learning rate']:g}"
     )
