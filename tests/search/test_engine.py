@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from minigrad import backend
-from minigrad.search import BiasedRandomSearch, RandomSearch, load
-from tests.search.toys import SPACE, Immediate, Shuffling, blas_threads, hang, moody, nap, suicide, valley
+from minigrad.search import BiasedRandomSearch, RandomSearch, engine, load
+from tests.search.toys import SPACE, Immediate, Shuffling, blas_threads, hang, moody, nap, slow_valley, suicide, valley
 
 ROOT = Path(__file__).parents[2]
 pool_of = lambda count: ProcessPoolExecutor(count, mp_context=get_context("spawn"))  # a fork would copy threads' locks
@@ -189,6 +189,20 @@ def test_a_trial_that_hangs_is_given_up():
     assert [each for each in history.trials if each.number != 1] == others
     executor.end(1)  # too late: nobody looks
     assert history.trials[1].failed is not None
+
+
+def test_who_is_in_time_is_not_given_up_and_nobody_asks_all_the_time(monkeypatch):
+    waits = []
+    monkeypatch.setattr(engine, "wait", lambda *how: waits.append(how) or wait(*how))
+    with ThreadPoolExecutor(2) as pool:
+        history = biased(slow_valley, 4, executor=pool, workers=2, give_up=60)
+    assert all(each.failed is None for each in history.trials)
+    assert len(waits) <= 4 and all(0 < patience <= 60 for _, patience, _ in waits)
+
+
+def test_an_executor_s_words_in_one_short_line():
+    assert engine._in_a_line(ValueError("gone\n  for good")) == "ValueError: gone for good"
+    assert len(engine._in_a_line(ValueError("x" * 1000))) == 300
 
 
 @pytest.mark.parametrize("batch", [1, 6])
