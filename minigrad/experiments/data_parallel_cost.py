@@ -11,7 +11,7 @@ are therefore assumptions of whoever calls it. Assumed by the model itself:
     compute     multiply-adds over a rate. A gradient is three forward passes. An eigendecomposition of n x n is 9 n^3
                 operations, 4.5 n^3 multiply-adds (symmetric QR with vectors, Golub & Van Loan); each rank does all
     messages    a ring: summing b bytes over R ranks takes 2 (R - 1) steps of latency + b / (R bandwidth), gathering b
-                bytes R - 1 such steps (Thakur, Rabenseifner & Gropp 2005). Nothing overlaps with computing
+                bytes R - 1 such steps (Patarasuk & Yuan 2009; Thakur et al. 2005). Nothing overlaps with computing
     memory      two numbers a unit and position are kept for the backward pass: output and slope of the activation
 """
 
