@@ -38,7 +38,7 @@ def test_there_are_chapters():
 
 @each_chapter
 def test_chapter_runs(chapter, quick):
-    runpy.run_path(str(chapter))
+    runpy.run_path(str(chapter), run_name="__main__")  # a name that pools of processes know
 
 
 def test_first_chapter_runs_on_a_device(quick):
