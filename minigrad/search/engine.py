@@ -12,7 +12,8 @@ The executor stays the caller's: it is not shut down. What becomes of a trial wh
 affair. Dask runs it again elsewhere, and when it has killed four workers in a row gives it up: it has failed. Trials
 that wait in such a worker's queue are blamed as well, so say how many `workers` there are. A pool of processes is
 broken for good, and `run` raises RuntimeError; a dead MPI rank ends the job. Finished trials are in the history, and
-the same call on the same history file goes on from there.
+the same call on the same history file goes on from there. A Dask client that is closed under a search may leave
+futures that never end: press Ctrl-C, which keeps what is finished.
 """
 
 import contextlib

@@ -119,25 +119,6 @@ def test_a_trial_that_kills_its_dask_workers_has_failed(client):
     assert history.trials[5].failed.startswith("killed its workers: ")
 
 
-def test_a_dask_client_that_is_closed(tmp_path, client):
-    """A clear error, what was finished is kept, and the search goes on elsewhere."""
-    distributed = pytest.importorskip("distributed")
-    path = tmp_path / "search.jsonl"
-    other = distributed.Client(client.scheduler.address, timeout=SECONDS, set_as_default=False)
-    search = BiasedRandomSearch(SPACE, 1, path)
-
-    def close_after_6(outcome, add=search.history.add):
-        add(outcome)
-        if len(search.history) == 6:
-            other.close()
-
-    search.history.add = close_after_6
-    with pytest.raises(RuntimeError, match=r"\d+ finished trials are in .*search.jsonl"):
-        search.run(slow_valley, 16, other.get_executor(pure=False), batch=4)
-    assert 6 <= len(load(path)) < 16
-    assert biased(path=path).trials == biased().trials
-
-
 # --- MPI --------------------------------------------------------------------------------------------------
 
 
