@@ -10,6 +10,7 @@ from minigrad.curvature import (
     block_diagonal,
     factors_of,
     fisher,
+    input_means,
     input_moments,
     kronecker_factors,
     scores,
@@ -264,6 +265,7 @@ def test_input_moments(net, loss, device):
         close(layer.second, h.T @ h / 6)
         close(layer.mean, h.mean(axis=0))
         close(layer.covariance, np.cov(h.T, bias=True), rtol=1e-10)
+        close(input_means(J)[layer.name], h.mean(axis=0))
     assert [layer.name for layer in found] == list(net.layout.names)
 
 
