@@ -126,7 +126,8 @@ def plot(record, folder):
         x, y = ([trial[key] for trial in tried] for key in (step, "error"))
         ax.plot(x, records.numbers(y), style.marker, color=style.colour)
         ax.set(xscale="log", yscale="log", title=name, xlabel=step)
-        look.plain_numbers(ax.yaxis)
+        for side in (ax.xaxis, ax.yaxis):
+            look.plain_numbers(side)
     for ax in axes.flat[len(done) :]:
         ax.axis("off")
     for ax in axes[:, 0]:
