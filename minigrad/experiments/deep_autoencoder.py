@@ -209,5 +209,5 @@ def stated(record, name):
     """The parameters of a method in a few words."""
     words = {"batch_size": "batch", "lr": "lr", "momentum": "mu", "damping": "lam", "iterations": "CG", "interval": "T"}
     parameters = record["settings"]["parameters"][name]
-    numbers = ", ".join(f"{word} {parameters[key]:.3g}" for key, word in words.items() if key in parameters)
+    numbers = ", ".join(f"{word} {parameters[key]:.4g}" for key, word in words.items() if key in parameters)
     return f"{parameters['init']}, {numbers}"
