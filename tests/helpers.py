@@ -31,3 +31,14 @@ def spd(rng, n, dtype=None):
     """A random symmetric positive definite matrix of modest condition, on the active backend."""
     B = rng.standard_normal((n, n))
     return dev(B @ B.T / n + np.eye(n), dtype)
+
+
+class Recording:
+    """A net that notes how many samples each forward pass had."""
+
+    def __init__(self, net):
+        self.net, self.layout, self.passes = net, net.layout, []
+
+    def apply(self, theta, x):
+        self.passes.append(x.shape[0])
+        return self.net.apply(theta, x)

@@ -10,7 +10,7 @@ from minigrad.linalg import cg, identity
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import Layout, autoencoder, mlp
 from tests.fake_device import fake_device
-from tests.helpers import close, dev, host, host_only
+from tests.helpers import Recording, close, dev, host, host_only
 from tests.nets.reference import complex_jacobian, distribution, forward, sample_losses, targets_for
 
 N = 8
@@ -39,17 +39,6 @@ def on_device(theta, x, t):
 def reference(net, loss, decay, x, t):
     """theta -> the objective, in plain NumPy."""
     return lambda theta: sample_losses(loss, forward(net, theta, x), t).mean() + decay / 2 * (theta @ theta)
-
-
-class Recording:
-    """A net that notes how many samples each forward pass had."""
-
-    def __init__(self, net):
-        self.net, self.layout, self.passes = net, net.layout, []
-
-    def apply(self, theta, x):
-        self.passes.append(x.shape[0])
-        return self.net.apply(theta, x)
 
 
 @pytest.fixture

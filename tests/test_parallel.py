@@ -38,7 +38,7 @@ from minigrad.training import progress
 from minigrad.training.fit import Diverged
 from tests.fake_device import fake_device
 from tests.fake_ranks import Communicator, spread
-from tests.helpers import close, dev, host, host_only
+from tests.helpers import Recording, close, dev, host, host_only
 from tests.spread_training import LISTED, METHODS, N, fitted, problem, trained
 
 ROUNDING = 1e4
@@ -225,17 +225,6 @@ def test_one_rank_is_one_process_bit_for_bit():
 
 
 # --- who does what -------------------------------------------------------------------------------------------
-
-
-class Recording:
-    """A net that notes the rows of each forward pass."""
-
-    def __init__(self, net):
-        self.net, self.layout, self.passes = net, net.layout, []
-
-    def apply(self, theta, x):
-        self.passes.append(x.shape[0])
-        return self.net.apply(theta, x)
 
 
 def test_each_rank_does_its_share_and_sends_sums():

@@ -243,7 +243,7 @@ FORMULAS = {"bowl": bowl, "deceptive": deceptive, "diverging": diverging}
 def played(record, scale):
     """{landscape: {rule: {"mean", "sd"}}} of the least losses; "deceptive" also has "found", the share in the well."""
     landscapes = {name: (SQUARE, lambda trial, f=f: f(trial["x"], trial["y"])) for name, f in FORMULAS.items()}
-    landscapes["recorded"] = (SPACE, recorded(record, scale))
+    landscapes["recorded"] = (SPACE, recorded(record))
     results = {name: {} for name in landscapes}
     for (name, (space, loss)), (rule, make) in itertools.product(landscapes.items(), RULES.items()):
         least = np.array([make(space, seed).run(loss, scale.trials, batch=1).best.loss for seed in range(scale.played)])
@@ -253,14 +253,19 @@ def played(record, scale):
     return results
 
 
-def recorded(record, scale):
-    """A loss: that of the nearest trial of all random searches, NaN where it diverged. Their points are drawn again."""
+def random_trials(record):
+    """(points of the unit cube (n, 2), losses (n,)) of all random searches; the points are drawn again."""
     points, losses = [], []
     for seed, run in record["results"]["runs"]["random search"].items():
         again = search("random search", int(seed))
-        points += [again.propose(number) for number in range(scale.trials)]
+        points += [again.propose(number) for number in range(len(run["losses"]))]
         losses += run["losses"]
-    points, losses = np.array(points), records.numbers(losses)
+    return np.array(points), records.numbers(losses)
+
+
+def recorded(record):
+    """A loss: that of the nearest trial of all random searches, NaN where it diverged."""
+    points, losses = random_trials(record)
 
     def loss(trial):
         apart = points - SPACE.point(trial.parameters)
@@ -282,7 +287,7 @@ def plot(record, folder):
         points = look.tried(axes[method], run["lr"], run["alpha"], records.numbers(run["losses"]), norm)
         axes[method].set_title(method, fontsize=9)
     if runs["random search"]:
-        points = draw_relation(axes["relation"], runs["random search"], norm)
+        points = draw_relation(axes["relation"], record, norm)
     for name in (GRID, *SEARCHES, "relation"):
         ranges = (SPACE.dimensions[key] for key in ("lr", "alpha"))
         xlim, ylim = ((0.9 * each.low, each.high / 0.9) for each in ranges)
@@ -305,19 +310,15 @@ def plot(record, folder):
     return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
 
 
-def draw_relation(ax, runs, norm):
-    """All trials of the random searches; their points are drawn again."""
-    lr, alpha, losses = [], [], []
-    for seed, run in runs.items():
-        again = search("random search", int(seed))
-        for number, loss in enumerate(records.numbers(run["losses"])):
-            point = SPACE.parameters(again.propose(number))
-            lr, alpha, losses = [*lr, point["lr"]], [*alpha, point["alpha"]], [*losses, loss]
+def draw_relation(ax, record, norm):
+    """All trials of the random searches, the best on top."""
+    points, losses = random_trials(record)
     ax.set_title(f"all {len(losses):,} random trials", fontsize=9)
     there = np.isfinite(losses)
-    order = np.argsort(-np.array(losses)[there])
-    lr, alpha, losses = (np.array(column)[there][order] for column in (lr, alpha, losses))
-    return ax.scatter(lr, alpha, c=losses, norm=norm, s=3, linewidths=0)
+    order = np.argsort(-losses[there])
+    parameters = [SPACE.parameters(point) for point in points[there][order]]
+    lr, alpha = ([each[name] for each in parameters] for name in ("lr", "alpha"))
+    return ax.scatter(lr, alpha, c=losses[there][order], norm=norm, s=3, linewidths=0)
 
 
 def caption(record):

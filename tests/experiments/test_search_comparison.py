@@ -141,7 +141,7 @@ def test_the_recorded_landscape_is_that_of_the_random_trials():
     record = made([1.0, 2.0], [0.0, 0.0])
     for seed, run in record["results"]["runs"]["random search"].items():
         run["losses"] = [10.0 * int(seed) + number for number in range(scale.trials)]
-    loss = experiment.recorded(record, scale)
+    loss = experiment.recorded(record)
     for seed in (0, 1):
         again = experiment.search("random search", seed)
         for number in range(scale.trials):
