@@ -679,7 +679,7 @@ def _(a, h, W, *, name):
         u.sum(axis=0, out=out[-1])
         return out
 
-    return Linear(rop, lop, None if type(h) is Var else into, factor=h)
+    return Linear(rop, lop, None if type(h) is Var else into, factor=(h, None))
 
 
 def _rows(h):

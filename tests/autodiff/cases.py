@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from minigrad.autodiff import ops, tape
+from minigrad.autodiff import conv, ops, tape
+from minigrad.autodiff.conv import Window
+from tests.autodiff import plain_images
 from tests.helpers import dev
 
 
@@ -372,4 +374,82 @@ VIEWS = [
     Case("assemble", _assemble, lambda a, b: np.pad(a.ravel(), (1, 3)) + np.pad(b, (5, 2)), ((2, 3), (3,))),
 ]
 
-CASES = ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS
+
+def _image_rows(name, f, value, window, *operands, **options):
+    """One case for each tuple of shapes, f and value taking the window as a last argument."""
+    label = f"{name} {window.kernel} {window.stride} {window.padding}"
+    return rows(label, lambda *xs: f(*xs, window), lambda *xs: value(*xs, window), *operands, **options)
+
+
+def _winner(places):
+    return np.arange(math.prod(places)).reshape(places) ** 2 % 4
+
+
+IMAGES = [
+    *[
+        case
+        for window, x, outputs in [
+            (Window(2), (2, 3, 4, 2), 3),
+            (Window((2, 3), (1, 2)), (2, 4, 5, 1), 2),
+            (Window(3, 2, 1), (1, 4, 3, 2), 2),
+            (Window((1, 2), 3, (2, 0)), (2, 1, 5, 2), 1),
+            (Window(1, 2), (1, 3, 3, 2), 2),
+            (Window(1), (2, 2, 2, 3), 2),
+            (Window(2), (0, 2, 3, 1), 1),
+        ]
+        for case in _image_rows(
+            "convolution", conv.convolution, plain_images.convolution, window,
+            (x, (math.prod(window.kernel) * x[3] + 1, outputs)),
+        )
+        + _image_rows("patches", conv.patches, plain_images.patches, window, (x,))
+    ],
+    *[
+        Case(f"fold {k} {s} {p} {shape}", lambda u, w=Window(k, s, p), shape=shape: conv._fold(u, window=w, shape=shape),
+             lambda u, w=Window(k, s, p), shape=shape: plain_images.fold(u, w, shape), (u,))
+        for k, s, p, shape, u in [
+            (2, 1, 0, (2, 3, 3, 2), (2, 2, 2, 8)),
+            ((2, 1), (1, 2), (1, 0), (1, 2, 3, 2), (1, 3, 2, 4)),
+        ]
+    ],
+    *[
+        case
+        for k, s, p, shape, u in [(2, 1, 0, (2, 3, 3, 2), (2, 2, 2, 3)), ((2, 1), (1, 2), (1, 0), (1, 2, 3, 2), (1, 3, 2, 2))]
+        for w in [Window(k, s, p)]
+        for columns in [math.prod(w.kernel) * shape[3]]
+        for case in [
+            Case(f"convolve_inputs {w.kernel}",
+                 lambda u, W, w=w, z=shape: conv._convolve_inputs(u, W, window=w, shape=z, name=None),
+                 lambda u, W, w=w, z=shape: plain_images.fold(u @ W[:-1].T, w, z), (u, (columns + 1, u[3]))),
+            *[
+                Case(f"convolve_weights {w.kernel} one={one}",
+                     lambda x, u, w=w, one=one: conv._convolve_weights(x, u, window=w, one=one, name=None),
+                     lambda x, u, w=w, one=one: np.vstack(
+                         [np.einsum("nijp,nijo->po", plain_images.patches(x, w), u), one * u.sum((0, 1, 2))[None]]),
+                     (shape, u))
+                for one in (0, 1)
+            ],
+            Case(f"convolve, one=0 {w.kernel}",
+                 lambda x, W, w=w: conv._convolve(x, W, window=w, one=0, name=None),
+                 lambda x, W, w=w: plain_images.patches(x, w) @ W[:-1], (shape, (columns + 1, u[3]))),
+        ]
+    ],
+    *[
+        case
+        for window, shape in [(2, (2, 4, 5, 2)), (Window(3, 2), (1, 5, 5, 2)), (Window((2, 1), (1, 3)), (2, 3, 4, 1)),
+                              (3, (1, 3, 3, 1)), (1, (1, 2, 2, 2))]
+        for w in [window if isinstance(window, Window) else Window(window, window)]
+        for case in [
+            Case(f"max_pool {w.kernel}", lambda x, w=window: conv.max_pool(x, w),
+                 lambda x, w=w: plain_images.max_pool(x, w), (shape,), "distinct", smooth=False),
+            Case(f"average_pool {w.kernel}", lambda x, w=window: conv.average_pool(x, w),
+                 lambda x, w=w: plain_images.average_pool(x, w), (shape,)),
+        ]
+    ],
+    *rows("global_average", conv.global_average, lambda x: x.mean(axis=(1, 2)), ((2, 3, 2, 4),)),
+    Case("pick", lambda v: conv._pick(v, winner=dev(_winner((2, 2, 2, 2))), window=Window(2)),
+         lambda v: plain_images.picked(v, _winner((2, 2, 2, 2)), Window(2)), ((2, 3, 3, 2),)),
+    Case("put", lambda u: conv._put(u, winner=dev(_winner((2, 2, 2, 2))), window=Window(2), shape=(2, 3, 3, 2)),
+         lambda u: plain_images.put(u, _winner((2, 2, 2, 2)), Window(2), (2, 3, 3, 2)), ((2, 2, 2, 2),)),
+]  # fmt: skip
+
+CASES = ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS + IMAGES

@@ -1,0 +1,365 @@
+"""Images: convolution as a matrix product of patches, and pooling.
+
+An image is (H, W, C), channels last; a batch is (N, H, W, C). A window slides over it, and what it sees at a place, in
+the order row, column, channel, is a patch: a row of kh kw C numbers. With the patches p of x as rows,
+
+    a = p @ W[:-1] + W[-1]        W (kh kw C + 1, out)
+
+so a convolution is an affine layer with a row for each place, and all that is said of affine layers holds for it. (It
+is the correlation, as everywhere in the field: the kernel is not turned around.)
+
+Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, used while they are in the
+cache, and forgotten. Three functions do all of the work, each the derivative of the others, for each is linear in its
+two arguments and <u, convolve(x, W)> is one form in x, W and u:
+
+    convolve(x, W)            the pre-activations
+    convolve_inputs(u, W)     what u means for x: patches of cotangents, u @ W[:-1]', folded back onto the pixels
+    convolve_weights(x, u)    what u means for W: p' u, and the sum of u for the bias
+"""
+
+import operator
+from dataclasses import dataclass
+
+from ..backend import name as backend_name
+from ..backend import xp
+from . import ops
+from .tape import Linear, Var, _shape, primitive, untraced
+
+# --- the window -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """kernel (rows, columns), stride and zero padding (rows, columns); each may be given as one number for both."""
+
+    kernel: object
+    stride: object = 1
+    padding: object = 0
+
+    def __post_init__(self):
+        for field, least in (("kernel", 1), ("stride", 1), ("padding", 0)):
+            object.__setattr__(self, field, _pair(field, getattr(self, field), least))
+
+    def places(self, shape, what):
+        """How many rows and columns of places an image batch of this `shape` (N, H, W, C) has.
+
+        Raises ValueError, naming `what`, for another number of axes or a kernel larger than the padded image.
+        """
+        if len(shape) != 4:
+            raise ValueError(f"{what}: images must be (N, H, W, C), got shape {shape}")
+        padded = [size + 2 * pad for size, pad in zip(shape[1:3], self.padding, strict=True)]
+        if any(k > size for k, size in zip(self.kernel, padded, strict=True)):
+            raise ValueError(f"{what}: the kernel {self.kernel} is larger than the image {tuple(padded)} with its padding")
+        return tuple((size - k) // s + 1 for size, k, s in zip(padded, self.kernel, self.stride, strict=True))
+
+    @property
+    def count(self):
+        """How many pixels a patch has."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def offsets(self):
+        """(row, column) of each element of the kernel."""
+        return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
+
+    def seen(self, offset, places):
+        """The key of the padded pixels that the kernel's element at this offset sees from all places."""
+        spans = (slice(o, o + s * (n - 1) + 1, s) for o, s, n in zip(offset, self.stride, places, strict=True))
+        return (slice(None), *spans)
+
+    def padded(self, x):
+        """x with its zeros around it."""
+        (top, left), (_, H, W, _) = self.padding, x.shape
+        if not top and not left:
+            return x
+        out = xp.zeros((x.shape[0], H + 2 * top, W + 2 * left, x.shape[3]), x.dtype)
+        out[:, top : top + H, left : left + W] = x
+        return out
+
+    def cropped(self, x):
+        """x without its padding."""
+        top, left = self.padding
+        return x[:, top : x.shape[1] - top, left : x.shape[2] - left]
+
+
+def _pair(field, value, least):
+    pair = value if isinstance(value, tuple) else (value, value)
+    try:
+        pair = tuple(operator.index(n) for n in pair)
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < least:
+        raise ValueError(f"{field} must be a whole number of at least {least}, or two, got {value!r}")
+    return pair
+
+
+# --- patches and their adjoint --------------------------------------------------------------------------
+
+
+@primitive
+def _patches(x, *, window):
+    """What the window sees at each place"""
+    places = window.places(x.shape, "patches")
+    views = xp.lib.stride_tricks.sliding_window_view(window.padded(x), window.kernel, axis=(1, 2))
+    seen = views[:, :: window.stride[0], :: window.stride[1]].transpose(0, 1, 2, 4, 5, 3)
+    return seen.reshape(x.shape[0], *places, window.count * x.shape[3])
+
+
+@_patches.linear(0)
+def _(y, x, *, window):
+    shape = _shape(x)
+    return Linear(lambda v: _patches(v, window=window), lambda u: _fold(u, window=window, shape=shape))
+
+
+@primitive
+def _fold(u, *, window, shape):
+    """Patches added up, each number on the pixel that it was read from"""
+    N, H, W, C = shape
+    places = window.places(shape, "fold")
+    u = u.reshape(N, *places, window.count, C)
+    out = xp.zeros((N, H + 2 * window.padding[0], W + 2 * window.padding[1], C), u.dtype)
+    for k, offset in enumerate(window.offsets):
+        out[window.seen(offset, places)] += u[:, :, :, k]
+    return window.cropped(out)
+
+
+@_fold.linear(0)
+def _(y, u, *, window, shape):
+    return Linear(lambda v: _fold(v, window=window, shape=shape), lambda w: _patches(w, window=window))
+
+
+def patches(x, window):
+    """What a Window sees of x (N, H, W, C) at each place: (N, rows, columns, kh kw C)."""
+    return x if _is_pixelwise(window) else _patches(x, window=window)
+
+
+def _is_pixelwise(window):
+    """Is a patch one pixel, and each pixel a patch?"""
+    return window == Window(1)
+
+
+# --- convolution ----------------------------------------------------------------------------------------
+
+
+@primitive
+def _convolve(x, W, *, window, one, name):
+    """p @ W[:-1] + one W[-1], p the patches of x"""
+    places = window.places(x.shape, "convolution")
+    columns = window.count * x.shape[3]
+    if W.ndim != 2 or W.shape[0] != columns + 1:
+        raise ValueError(f"{columns // x.shape[3]} pixels of {x.shape[3]} channels need W ({columns + 1}, out)")
+    out = xp.empty((x.shape[0], *places, W.shape[1]), xp.result_type(x, W))
+    for part in _parts(x, W, places):
+        rows, flat = _rows(x[part], window), out[part].reshape(-1, W.shape[1])
+        xp.matmul(rows, W[:-1], out=flat)
+        if one:
+            flat += W[-1]
+    return out
+
+
+@_convolve.linear(0)
+def _(a, x, W, *, window, one, name):
+    shape = _shape(x)
+    return Linear(
+        rop=lambda v: _convolve(v, W, window=window, one=0, name=name),
+        lop=lambda u: _convolve_inputs(u, W, window=window, shape=shape, name=name),
+    )
+
+
+@_convolve.linear(1)
+def _(a, x, W, *, window, one, name):
+    options = {"window": window, "one": one, "name": name}
+
+    def into(u, out):
+        out[...] = 0
+        return _add_weights(x, u, out, window, one)
+
+    return Linear(
+        rop=lambda V: _convolve(x, V, **options),
+        lop=lambda u: _convolve_weights(x, u, **options),
+        into=None if type(x) is Var else into,
+        factor=(x, window),
+    )
+
+
+@primitive
+def _convolve_inputs(u, W, *, window, shape, name):
+    """The patches u @ W[:-1]', folded"""
+    places, out = u.shape[1:3], xp.empty(shape, xp.result_type(u, W))
+    for part in _parts(out, W, places):
+        flat = u[part].reshape(-1, W.shape[1]) @ W[:-1].T
+        out[part] = _fold.value(flat, window=window, shape=out[part].shape)
+    return out
+
+
+@_convolve_inputs.linear(0)
+def _(y, u, W, *, window, shape, name):
+    return Linear(
+        rop=lambda v: _convolve_inputs(v, W, window=window, shape=shape, name=name),
+        lop=lambda z: _convolve(z, W, window=window, one=0, name=name),
+    )
+
+
+@_convolve_inputs.linear(1)
+def _(y, u, W, *, window, shape, name):
+    return Linear(
+        rop=lambda V: _convolve_inputs(u, V, window=window, shape=shape, name=name),
+        lop=lambda z: _convolve_weights(z, u, window=window, one=0, name=name),
+    )
+
+
+@primitive
+def _convolve_weights(x, u, *, window, one, name):
+    """p' u, and below it one times the sum of u"""
+    shape = (window.count * x.shape[3] + 1, u.shape[3])
+    return _add_weights(x, u, xp.zeros(shape, xp.result_type(x, u)), window, one)
+
+
+def _add_weights(x, u, out, window, one):
+    """The same, added to `out`."""
+    for part in _parts(x, out, u.shape[1:3]):
+        flat = u[part].reshape(-1, u.shape[3])
+        out[:-1] += _rows(x[part], window).T @ flat
+        if one:
+            out[-1] += flat.sum(axis=0)
+    return out
+
+
+@_convolve_weights.linear(0)
+def _(y, x, u, *, window, one, name):
+    shape = _shape(x)
+    return Linear(
+        rop=lambda v: _convolve_weights(v, u, window=window, one=0, name=name),
+        lop=lambda V: _convolve_inputs(u, V, window=window, shape=shape, name=name),
+    )
+
+
+@_convolve_weights.linear(1)
+def _(y, x, u, *, window, one, name):
+    return Linear(
+        rop=lambda v: _convolve_weights(x, v, window=window, one=one, name=name),
+        lop=lambda V: _convolve(x, V, window=window, one=one, name=name),
+    )
+
+
+_AT_ONCE = 1 << 20  # numbers in the patches made at once: 4 MiB of float32, between a core's cache and all cores'
+
+
+def _parts(x, W, places):
+    """Slices of the samples of x, so many at once as their patches are `_AT_ONCE` numbers; on a GPU 256 times as many."""
+    limit = _AT_ONCE if backend_name() == "numpy" else _AT_ONCE << 8
+    step = max(1, limit // (places[0] * places[1] * W.shape[0]))
+    return [slice(i, i + step) for i in range(0, x.shape[0], step)]
+
+
+def _rows(x, window):
+    """The patches of x as a matrix."""
+    return _patches.value(x, window=window).reshape(-1, window.count * x.shape[3])
+
+
+def convolution(x, W, window, name=None):
+    """A convolution's pre-activations (N, rows, columns, out): x (N, H, W, C), W (kh kw C + 1, out), its last row the bias.
+
+    window: a Window, or the size of a square kernel. `name` is the layer's, as in `ops.affine`. Raises ValueError for a
+    kernel larger than the padded image, or a W of another number of channels.
+    W may be a matrix in other coordinates: whatever has `convolution(x, window, name)` is asked for it.
+    """
+    window = window if isinstance(window, Window) else Window(window)
+    if hasattr(W, "convolution"):
+        return W.convolution(x, window, name)
+    if _is_pixelwise(window):
+        return ops.affine(x, W, name=name)
+    return _convolve(x, W, window=window, one=1, name=name)
+
+
+# --- pooling --------------------------------------------------------------------------------------------
+
+
+@primitive
+def _max_pool(x, *, window):
+    """The largest number of each channel that the window sees"""
+    places = window.places(x.shape, "max_pool")
+    y, *others = (x[window.seen(offset, places)] for offset in window.offsets)
+    y = y.copy()
+    for seen in others:
+        xp.maximum(y, seen, out=y)
+    return y
+
+
+@_max_pool.linear(0)
+def _(y, x, *, window):
+    y, plain = untraced(y), untraced(x)
+    places, shape = y.shape[1:3], plain.shape
+    winner, missing = xp.zeros(y.shape, xp.uint8), xp.ones(y.shape, bool)
+    for offset in window.offsets[:-1]:  # how many come before the first that is largest
+        missing &= plain[window.seen(offset, places)] != y
+        winner += missing
+    return Linear(
+        rop=lambda v: _pick(v, winner=winner, window=window),
+        lop=lambda u: _put(u, winner=winner, window=window, shape=shape),
+    )
+
+
+@primitive
+def _pick(v, *, winner, window):
+    """Of what the window sees, at each place and in each channel, the number at the offset `winner`"""
+    places = winner.shape[1:3]
+    out = xp.zeros(winner.shape, v.dtype)
+    for k, offset in enumerate(window.offsets):
+        out += v[window.seen(offset, places)] * (winner == k)
+    return out
+
+
+@_pick.linear(0)
+def _(y, v, *, winner, window):
+    shape = _shape(v)
+    return Linear(
+        rop=lambda w: _pick(w, winner=winner, window=window),
+        lop=lambda u: _put(u, winner=winner, window=window, shape=shape),
+    )
+
+
+@primitive
+def _put(u, *, winner, window, shape):
+    """Each number of u added to the pixel that `winner` names: the adjoint of _pick"""
+    places, out = winner.shape[1:3], xp.zeros(shape, u.dtype)
+    for k, offset in enumerate(window.offsets):
+        out[window.seen(offset, places)] += u * (winner == k)
+    return out
+
+
+@_put.linear(0)
+def _(y, u, *, winner, window, shape):
+    return Linear(
+        rop=lambda v: _put(v, winner=winner, window=window, shape=shape),
+        lop=lambda w: _pick(w, winner=winner, window=window),
+    )
+
+
+def max_pool(x, window):
+    """The largest of what a Window without padding sees, channel by channel: x (N, H, W, C) -> (N, rows, columns, C).
+
+    The derivative goes to the first, by rows, of those that are largest. Places that would reach over the edge are left
+    out. Raises ValueError for a window with padding, or larger than the image.
+    """
+    return _max_pool(x, window=_pooling(window, "max_pool"))
+
+
+def average_pool(x, window):
+    """The mean of what a Window without padding sees, channel by channel; shapes and errors as in max_pool."""
+    window = _pooling(window, "average_pool")
+    seen = patches(x, window)
+    return ops.mean(ops.reshape(seen, (*seen.shape[:3], window.count, x.shape[3])), axis=3)
+
+
+def global_average(x):
+    """The mean over all pixels: x (N, H, W, C) -> (N, C)."""
+    return ops.mean(x, axis=(1, 2))
+
+
+def _pooling(window, what):
+    """The window; a number or pair means windows side by side, which share no pixel."""
+    window = window if isinstance(window, Window) else Window(window, stride=window)
+    if window.padding != (0, 0):
+        raise ValueError(f"{what}: zeros around an image are no pixels of it: padding must be 0, got {window.padding}")
+    return window
