@@ -147,20 +147,15 @@ def test_augmented_batches_and_further_ones_are_crops(device):
 
 
 def test_curves_of_an_augmented_run_see_central_crops(device):
-    (x, t), validation = pictures(), pictures(20, seed=1)
-    central = lambda pair: (dev(pair[0][:, 1:3, 0:3]), dev(pair[1]))
-    history, the = (
-        run(objective=of_pictures(2, 3), data=(x, t), validation=validation, augment=CROPS),
-        of_pictures(2, 3),
-    )
-    assert history.curves["loss"][-1] == pytest.approx(the.value(history.theta, central((x, t))), rel=1e-12)
-    assert history.curves["validation_loss"][-1] == pytest.approx(
-        the.value(history.theta, central(validation)), rel=1e-12
-    )
-    wrong = np.mean(host(the.predict(history.theta, central(validation)[0]).argmax(axis=1)) != validation[1])
-    assert history.curves["validation_error"][-1] == wrong
-    cropped = (validation[0][:, 1:3, 0:3].copy(), validation[1])  # central crops already: the same curves
-    again = run(objective=of_pictures(2, 3), data=(x, t), validation=cropped, augment=CROPS)
+    pair, validation, the = pictures(), pictures(20, seed=1), of_pictures(2, 3)
+    options = {"objective": the, "data": pair, "augment": CROPS}
+    history = run(validation=validation, **options)
+    middle, held_out = ((dev(x[:, 1:3, 0:3]), dev(t)) for x, t in (pair, validation))
+    assert history.curves["loss"][-1] == pytest.approx(the.value(history.theta, middle), rel=1e-12)
+    assert history.curves["validation_loss"][-1] == pytest.approx(the.value(history.theta, held_out), rel=1e-12)
+    labels = host(the.predict(history.theta, held_out[0]).argmax(axis=1))
+    assert history.curves["validation_error"][-1] == np.mean(labels != validation[1])
+    again = run(validation=(validation[0][:, 1:3, 0:3].copy(), validation[1]), **options)  # cropped already
     assert again.curves["validation_loss"] == history.curves["validation_loss"]
 
 
