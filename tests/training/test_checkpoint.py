@@ -1,5 +1,6 @@
 """Checkpoints: exact resume, and refusals of everything that is not this run's own whole file."""
 
+import json
 import os
 import random
 import signal
@@ -81,6 +82,8 @@ def test_augmented_and_plain_runs_are_not_mixed_up(tmp_path):
     path = tmp_path / "run.npz"
     options = {"objective": of_pictures(4, 4), "data": pictures(), "validation": pictures(20, seed=1)}
     run(path, **options)
+    with np.load(path) as file:  # a plain run's checkpoint is what it was before runs could be augmented
+        assert "augment" not in json.loads(file["checkpoint.json"].tobytes())["fingerprint"]
     with pytest.raises(ValueError, match="augment is None there, RandomCrops"):
         run(path, **options, augment=RandomCrops(4, padding=1), resume=True)
     run(path, **options, augment=RandomCrops(4, padding=1))

@@ -159,6 +159,19 @@ def test_curves_of_an_augmented_run_see_central_crops(device):
     assert again.curves["validation_loss"] == history.curves["validation_loss"]
 
 
+class Swept(OfPixels):
+    """A net that takes its statistics from a pass, and so takes them of crops only."""
+
+    def settled(self, theta, x):
+        self.apply(theta, x)
+        return self
+
+
+def test_statistics_are_those_of_central_crops():
+    the = Objective(Swept(of_pictures(2, 3).net.net), Categorical())
+    assert run(objective=the, data=pictures(), augment=CROPS).update == 12
+
+
 def test_an_augmented_autoencoder_reconstructs_its_crops():
     (x, _), watching = pictures(30), Watching()
     the = Objective(OfPixels(autoencoder((6, 4, 2)), out=(2, 3, 1)), Gaussian())
