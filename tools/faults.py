@@ -100,6 +100,7 @@ TESTS = {
     "minigrad/search/methods.py": ["tests/search/test_methods.py"],
     "minigrad/search/space.py": ["tests/search/test_space.py"],
     "minigrad/search/trial.py": ["tests/search/test_history.py", "tests/search/test_methods.py"],
+    "minigrad/data/augment.py": ["tests/data/test_augment.py"],
     "minigrad/data/deformed.py": ["tests/data/test_deformed.py"],
     "minigrad/data/permuted.py": ["tests/data/test_permuted.py"],
     "minigrad/continual/learn.py": ["tests/continual/test_learn.py"],

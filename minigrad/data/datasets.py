@@ -35,7 +35,8 @@ def cifar10(dtype=np.float32):
     """Small colour photographs: x (50000, 3072) and (10000, 3072) in [0, 1], t (50000,) and (10000,) int64.
 
     Channel first, as in the file: `x.reshape(-1, 3, 32, 32)` has axes sample, colour (red, green, blue), row,
-    column. Files with fewer whole records are read as an excerpt. Raises as `fashion_mnist`.
+    column; `images(x, 3)` has the colours last. Files with fewer whole records are read as an excerpt. Raises as
+    `fashion_mnist`.
     """
     return _load(CIFAR10, dtype)
 

@@ -8,6 +8,7 @@ else may have drawn from in between.
 Arrays may lie on the host, where each minibatch is gathered and put on the backend, or on the backend
 already (`minigrad.backend.asarray(x)`, once), where only the indices travel. For an autoencoder the target
 is the input: `(x, x)` is gathered once, and the batch is the same array twice. `(x, None)` has no targets.
+Augmentation (`augment.py`) is drawn for each batch from a generator that seed, epoch and position name.
 """
 
 import operator
@@ -24,17 +25,20 @@ class Batches:
     rng: numpy.random.Generator; one number is drawn from it here, none later.
     drop_last: leave out the last N % size samples of each epoch's order, so that all batches are of one size
     (default, as training wants it: a small batch is a noisy one); other samples are left out next time.
+    augment: a function (x, rng) -> x of the same samples, such as RandomCrops; each batch of x on the backend goes
+    through it, with a generator of its own, a function of seed, epoch and position. None: x as it is.
 
     `next` gives (x, t) on the backend. `epoch` counts from 0 and `position` the samples handed out in it.
     Raises ValueError or TypeError for data, sizes or generators that cannot be meant.
     """
 
-    def __init__(self, data, size, rng, drop_last=True):
+    def __init__(self, data, size, rng, drop_last=True, augment=None):
         self.x, self.t = _check_data(data)
+        self.augment = _check_augment(augment)
         self.samples = len(self.x)
         self.size = _check_size(size, self.samples)
         self.usable = self.samples - self.samples % self.size if drop_last else self.samples
-        seed = int(_check_rng(rng).integers(2**53))  # up to 2**53 every JSON reader is exact
+        seed = int(check_rng(rng).integers(2**53))  # up to 2**53 every JSON reader is exact
         self._begin(seed, epoch=0, position=0)
 
     def __iter__(self):
@@ -45,7 +49,12 @@ class Batches:
             self._begin(self.seed, self.epoch + 1, position=0)
         index = self._order[self.position : min(self.position + self.size, self.usable)]
         self.position += len(index)
-        return _take(self.x, self.t, index)
+        x, t = _take(self.x, self.t, index)
+        if self.augment is None:
+            return x, t
+        # The position behind the batch, never 0: a zero at the end would name the generator of the epoch's order.
+        augmented = self.augment(x, np.random.default_rng([self.seed, self.epoch, self.position]))
+        return augmented, augmented if t is x else t
 
     def state(self):
         """What `restore` needs, as a dict of integers."""
@@ -53,7 +62,7 @@ class Batches:
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state):
-        """Go on where `state` was taken: the same batches follow, bit for bit (with the same NumPy release).
+        """Go on where `state` was taken: the same batches follow, bit for bit (same NumPy release, same `augment`).
 
         Raises ValueError when the state is incomplete, out of range, or of other data or another batch size,
         TypeError when it holds anything but integers.
@@ -82,7 +91,7 @@ def batches(data, size, rng=None, drop_last=False):
     """
     x, t = _check_data(data)
     samples, size = len(x), _check_size(size, len(x))
-    order = np.arange(samples) if rng is None else _check_rng(rng).permutation(samples)
+    order = np.arange(samples) if rng is None else check_rng(rng).permutation(samples)
     usable = samples - samples % size if drop_last else samples
     return (_take(x, t, order[start : min(start + size, usable)]) for start in range(0, usable, size))
 
@@ -97,7 +106,7 @@ def split(x, t, n, rng):
     n = _check_integer("n", n)
     if not 0 < n < len(x):
         raise ValueError(f"n must leave samples on both sides: expected 0 < n < {len(x)}, got {n}")
-    order = _check_rng(rng).permutation(len(x))
+    order = check_rng(rng).permutation(len(x))
     return _gather(x, t, np.sort(order[n:])), _gather(x, t, np.sort(order[:n]))
 
 
@@ -129,7 +138,7 @@ def _check_data(data):
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"data must be a pair (x, t), t None for no targets, got {type(data).__name__}")
     x, t = data
-    _check_array("x", x)
+    check_array("x", x)
     if x.dtype.kind != "f":
         raise TypeError(f"x must be floating point, got {x.dtype}; scale and convert: x.astype(np.float32)")
     if x.ndim < 2 or not x.size:
@@ -141,7 +150,7 @@ def _check_data(data):
 
 
 def _check_targets(t, samples):
-    _check_array("t", t)
+    check_array("t", t)
     if t.dtype.kind not in "fiub":
         raise TypeError(f"t must hold numbers, got {t.dtype}")
     if t.ndim < 1 or len(t) != samples:
@@ -150,7 +159,14 @@ def _check_targets(t, samples):
         _check_finite("t", t)
 
 
-def _check_array(name, array):
+def _check_augment(augment):
+    if augment is not None and (isinstance(augment, type) or not callable(augment)):
+        raise TypeError(f"augment must be a function (x, rng) -> x, such as RandomCrops(24), got {augment!r}")
+    return augment
+
+
+def check_array(name, array):
+    """Raise TypeError unless `array` lies on the host or on the backend."""
     if not isinstance(array, np.ndarray) and not backend.is_array(array):
         raise TypeError(f"{name} must be an array of NumPy or of the backend, got {type(array).__name__}")
 
@@ -180,7 +196,8 @@ def _check_integer(name, value):
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
-def _check_rng(rng):
+def check_rng(rng):
+    """`rng`, or TypeError unless it is the host's generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator (np.random.default_rng(0)), got {rng!r}")
     return rng

@@ -43,6 +43,7 @@ def fit(
     time_limit=None,
     batch_size=100,
     seed=0,
+    augment=None,
     validation=None,
     metrics=None,
     evaluate_every=100,
@@ -59,6 +60,8 @@ def fit(
     data: (x, t), x (N, ...) floating, t as the loss wants it, x itself for an autoencoder. theta: where to start; None
     draws net.init from the seed, in x's dtype. updates, time_limit (seconds of training): stop at whichever comes
     first; at least one is needed. seed: an integer, or a numpy Generator, from which four seeds are drawn.
+    augment: an object such as data.RandomCrops(24). Each batch's x, and that of each further batch which the optimizer
+    draws, goes through augment(x, rng) by an rng of its own; curves see augment.central(x), of validation too.
 
     Every `evaluate_every` updates (or where that function of the update's number is true), at the start and at the end,
     a row of history.curves is taken: the objective on `train_samples` training samples drawn once ("loss"), on all of
@@ -83,16 +86,18 @@ def fit(
     """
     _check_limits(updates, time_limit, evaluate_every, checkpoint_every)
     _check_optimizer(optimizer)
+    _check_augment(augment)
     _check_pairs(data=data, validation=validation)
     seeds = _seeds(seed)
     theta, given = _start(objective, theta, data, seeds["theta"])
     data, validation = _place(data, theta.dtype), _place(validation, theta.dtype)
-    settled = objective.settled(theta, data[0][:2])  # takes single samples, as a batch-normalized net does not
-    for name, part in (("data", data), ("validation", validation)):
+    seen, validation = _central("data", data, augment), _central("validation", validation, augment)
+    settled = objective.settled(theta, seen[0][:2])  # takes single samples, as a batch-normalized net does not
+    for name, part in (("data", seen), ("validation", validation)):
         _check_targets(settled, theta, part, name)
 
-    run = _Run(objective, optimizer, theta, data, batch_size, seeds, clock)
-    evaluation = _Evaluation(objective, data, validation, metrics or {}, train_samples, seeds["batches"])
+    run = _Run(objective, optimizer, theta, data, batch_size, augment, seeds, clock)
+    evaluation = _Evaluation(objective, seen, validation, metrics or {}, train_samples, seeds["batches"])
     keeper = _Keeper(checkpoint, checkpoint_every, run)
     if checkpoint is not None:
         keeper.identify(given, validation, evaluate_every, train_samples)
@@ -144,10 +149,10 @@ def _limit(history, interrupt, updates, time_limit):
 class _Run:
     """All that changes while training; `content` and `restore` are its way into a checkpoint and back."""
 
-    def __init__(self, objective, optimizer, theta, data, batch_size, seeds, clock):
+    def __init__(self, objective, optimizer, theta, data, batch_size, augment, seeds, clock):
         self.objective, self.optimizer, self.seeds, self.clock = objective, optimizer, seeds, clock
-        self.batches = Batches(data, batch_size, np.random.default_rng(seeds["batches"]))
-        self.draw = Draw(data, self.batches.size, seeds["draw"])
+        self.batches = Batches(data, batch_size, np.random.default_rng(seeds["batches"]), augment=augment)
+        self.draw = Draw(data, self.batches.size, seeds["draw"], augment)
         self.rng = np.random.default_rng(seeds["rng"])
         coordinates = {"canonical": optimizer.canonical} if hasattr(optimizer, "canonical") else {}
         self.history = History(theta, optimizer.init(objective, theta), **coordinates)
@@ -216,8 +221,8 @@ class _Run:
 class Draw:
     """Further batches of the data: draw() of the training batch's size, or draw(size). Each size is its own stream."""
 
-    def __init__(self, data, size, seed):
-        self.data, self.size, self.seed, self.streams = data, size, seed, {}
+    def __init__(self, data, size, seed, augment=None):
+        self.data, self.size, self.seed, self.augment, self.streams = data, size, seed, augment, {}
 
     def __call__(self, size=None):
         return next(self._stream(self.size if size is None else size))
@@ -233,7 +238,8 @@ class Draw:
 
     def _stream(self, size):
         if size not in self.streams:
-            self.streams[size] = Batches(self.data, size, np.random.default_rng([self.seed, size]))
+            rng = np.random.default_rng([self.seed, size])
+            self.streams[size] = Batches(self.data, size, rng, augment=self.augment)
         return self.streams[size]
 
 
@@ -294,6 +300,8 @@ class _Keeper:
             "train_samples": str(train_samples),
             "seed": " ".join(str(seed) for seed in run.seeds.values()),
         }
+        if run.batches.augment is not None:
+            self.fingerprint["augment"] = checkpoints.describe(run.batches.augment)
 
     def open(self, resume):
         """Resume if asked to and possible; else see that checkpoints can be written."""
@@ -377,6 +385,15 @@ def _check_optimizer(optimizer):
         raise TypeError(f"fit: an optimizer is an object with init and step, such as SGD(lr=0.1), got {optimizer!r}")
 
 
+def _check_augment(augment):
+    if augment is None or (callable(augment) and hasattr(augment, "central") and not isinstance(augment, type)):
+        return
+    raise TypeError(
+        f"fit: augment must be an object with augment(x, rng) and augment.central(x), such as RandomCrops(24), "
+        f"got {augment!r}"
+    )
+
+
 def _check_pairs(**pairs):
     for name, pair in pairs.items():
         if pair is None and name == "validation":
@@ -416,6 +433,18 @@ def _place(data, dtype):
     x, t = data
     placed = backend.asarray(x, dtype=dtype)
     return placed, placed if t is x else backend.asarray(t, dtype=dtype if t.dtype.kind == "f" else None)
+
+
+def _central(name, data, augment):
+    """(x, t) as the curves see it: the central crops of x; t stays x itself where it is. None stays None."""
+    if data is None or augment is None:
+        return data
+    x, t = data
+    try:
+        central = augment.central(x)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    return central, central if t is x else t
 
 
 def _check_targets(objective, theta, data, name):

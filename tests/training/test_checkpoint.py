@@ -1,5 +1,6 @@
 """Checkpoints: exact resume, and refusals of everything that is not this run's own whole file."""
 
+import json
 import os
 import random
 import signal
@@ -11,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigrad.data import RandomCrops
 from minigrad.optimizers import SGD, Adam, NaturalGradient, Waterfall
 from minigrad.training import checkpoint, files, fit
 from tests.helpers import dev, host, host_only
 from tests.training import endless
-from tests.training.toys import Stretched, Toy, data, objective
+from tests.training.toys import Stretched, Toy, data, objective, of_pictures, pictures
 
 ROOT = Path(__file__).parents[2]
 OPTIMIZERS = {
@@ -31,7 +33,8 @@ def run(path=None, updates=20, optimizer=OPTIMIZERS["toy"], **options):
     """A quiet run with an evaluation every 3 updates and a checkpoint every 2."""
     given = {"batch_size": 10, "validation": data(20, seed=1), "evaluate_every": 3, "progress": False,
              "checkpoint": path, "checkpoint_every": 2}  # fmt: skip
-    return fit(objective(), optimizer, options.pop("data", data()), updates=updates, **{**given, **options})
+    the, pair = options.pop("objective", objective()), options.pop("data", data())
+    return fit(the, optimizer, pair, updates=updates, **{**given, **options})
 
 
 def bits(history):
@@ -59,6 +62,33 @@ def test_resumed_equals_unbroken(name, tmp_path, device):
     assert resumed.stopped == "updates" and resumed.seconds > 0
     regular = [update for update in resumed.curves["update"] if update % 3 == 0]
     assert regular == [0, 3, 6, 9, 12, 15, 18]
+
+
+def test_resumed_sees_the_same_crops(tmp_path):
+    """Of the batches and of the further ones; and crops drawn otherwise are another run."""
+    path = tmp_path / "run.npz"
+    options = {"objective": of_pictures(3, 3), "data": pictures(), "validation": pictures(20, seed=1)}
+    crops = RandomCrops(3, padding=1, flips=True)
+    unbroken = run(**options, augment=crops)
+    for stop in (2, 3, 11):
+        run(path, stop, **options, augment=crops, resume=True)
+    assert bits(run(path, **options, augment=crops, resume=True)) == bits(unbroken)
+    assert bits(run(**options, augment=RandomCrops(3))) != bits(unbroken)
+    with pytest.raises(ValueError, match=r"augment is RandomCrops\(size=3, padding=1, flips=True\) there, RandomCrops"):
+        run(path, **options, augment=RandomCrops(3), resume=True)
+
+
+def test_augmented_and_plain_runs_are_not_mixed_up(tmp_path):
+    path = tmp_path / "run.npz"
+    options = {"objective": of_pictures(4, 4), "data": pictures(), "validation": pictures(20, seed=1)}
+    run(path, **options)
+    with np.load(path) as file:  # a plain run's checkpoint is what it was before runs could be augmented
+        assert "augment" not in json.loads(file["checkpoint.json"].tobytes())["fingerprint"]
+    with pytest.raises(ValueError, match="augment is None there, RandomCrops"):
+        run(path, **options, augment=RandomCrops(4, padding=1), resume=True)
+    run(path, **options, augment=RandomCrops(4, padding=1))
+    with pytest.raises(ValueError, match=r"augment is RandomCrops.* there, None here"):
+        run(path, **options, resume=True)
 
 
 def test_interrupted_then_resumed(tmp_path):

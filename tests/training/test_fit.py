@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from minigrad import Objective
-from minigrad.losses import Bernoulli, Categorical
+from minigrad.data import RandomCrops
+from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import autoencoder
 from minigrad.training import Diverged, fit
 from tests.helpers import close, dev, host
-from tests.training.toys import Stretched, Toy, data, objective
+from tests.training.toys import OfPixels, Stretched, Toy, Watching, data, objective, of_pictures, pictures
 
 
 def run(**options):
@@ -112,6 +113,94 @@ def test_autoencoder_targets_are_inputs():
     the = Objective(autoencoder((6, 4, 2)), Bernoulli())
     history = run(objective=the, data=(x, x), validation=(x, x))
     assert history.curves["validation_loss"][-1] < history.curves["validation_loss"][0]
+
+
+# --- augmented ------------------------------------------------------------------------------------------
+
+CROPS = RandomCrops((2, 3), flips=True)
+
+
+def windows(x):
+    """The bits of all crops of CROPS: {bits of a crop: number of its image}."""
+    return {
+        np.ascontiguousarray(image[top : top + 2, left : left + 3][:, ::side]).tobytes(): number
+        for number, image in enumerate(x)
+        for top in range(3)
+        for left in range(2)
+        for side in (1, -1)
+    }
+
+
+def test_augmented_batches_and_further_ones_are_crops(device):
+    x, t = pictures()
+    known, watching = windows(x), Watching()
+    history = run(objective=of_pictures(2, 3), optimizer=watching, data=(x, t), augment=CROPS)
+    assert {x.shape for x, _ in watching.batches} == {(10, 2, 3, 1)}
+    assert {x.shape for x, _ in watching.drawn} == {(10, 2, 3, 1), (3, 2, 3, 1)}
+    seen = [[crop.tobytes() for x, _ in parts for crop in host(x)] for parts in (watching.batches, watching.drawn)]
+    for x, labels in watching.batches + watching.drawn:
+        assert [t[known[crop.tobytes()]] for crop in host(x)] == host(labels).tolist()
+    assert {known[crop] for crop in seen[0]} == set(range(60))  # each image once an epoch; two epochs
+    assert all(crop in known for crop in seen[1])
+    assert len(set(seen[0])) > 90 and len(set(seen[1]) - set(seen[0])) > 60  # most crops are new ones
+    assert history.update == 12
+
+
+def test_curves_of_an_augmented_run_see_central_crops(device):
+    pair, validation, the = pictures(), pictures(20, seed=1), of_pictures(2, 3)
+    options = {"objective": the, "data": pair, "augment": CROPS}
+    history = run(validation=validation, **options)
+    middle, held_out = ((dev(x[:, 1:3, 0:3]), dev(t)) for x, t in (pair, validation))
+    assert history.curves["loss"][-1] == pytest.approx(the.value(history.theta, middle), rel=1e-12)
+    assert history.curves["validation_loss"][-1] == pytest.approx(the.value(history.theta, held_out), rel=1e-12)
+    labels = host(the.predict(history.theta, held_out[0]).argmax(axis=1))
+    assert history.curves["validation_error"][-1] == np.mean(labels != validation[1])
+    again = run(validation=(validation[0][:, 1:3, 0:3].copy(), validation[1]), **options)  # cropped already
+    assert again.curves["validation_loss"] == history.curves["validation_loss"]
+
+
+class Swept(OfPixels):
+    """A net that takes its statistics from a pass, and so takes them of crops only."""
+
+    def settled(self, theta, x):
+        self.apply(theta, x)
+        return self
+
+
+def test_statistics_are_those_of_central_crops():
+    the = Objective(Swept(of_pictures(2, 3).net.net), Categorical())
+    assert run(objective=the, data=pictures(), augment=CROPS).update == 12
+
+
+def test_an_augmented_autoencoder_reconstructs_its_crops():
+    (x, _), watching = pictures(30), Watching()
+    the = Objective(OfPixels(autoencoder((6, 4, 2)), out=(2, 3, 1)), Gaussian())
+    history = run(objective=the, optimizer=watching, data=(x, x), validation=(x, x), augment=CROPS)
+    assert all(t is crops and crops.shape[1:] == (2, 3, 1) for crops, t in watching.batches + watching.drawn)
+    middle = dev(x[:, 1:3, 0:3])
+    assert history.curves["validation_loss"][-1] == pytest.approx(the.value(history.theta, (middle, middle)), rel=1e-12)
+    assert history.curves["loss"][-1] == pytest.approx(history.curves["validation_loss"][-1], rel=1e-12)
+
+
+class Still:
+    """Augments, but does not say what curves should see."""
+
+    def __call__(self, x, rng):
+        return x
+
+
+@pytest.mark.parametrize("options, error, message", [
+    ({"augment": 24}, TypeError, r"augment\(x, rng\) and augment.central\(x\), such as RandomCrops\(24\), got 24"),
+    ({"augment": RandomCrops}, TypeError, "fit: augment must be an object with"),
+    ({"augment": Still()}, TypeError, "fit: augment must be an object with"),
+    ({"augment": RandomCrops(5)}, ValueError, "data: RandomCrops: crops of 5 x 5 do not fit images of 4 x 4"),
+    ({"augment": CROPS, "data": data()}, ValueError, r"data: RandomCrops: x must be images .* got shape \(60, 5\)"),
+    ({"augment": CROPS, "validation": data()}, ValueError, r"validation: RandomCrops: x must be images"),
+    ({"augment": RandomCrops(4)}, ValueError, r"layer0.*\(1, 16\).*\(7, 8\)"),  # crops that the net does not take
+])  # fmt: skip
+def test_bad_augment_is_refused_before_training(options, error, message):
+    with pytest.raises(error, match=message):
+        run(**{"objective": of_pictures(2, 3), "data": pictures(), **options})
 
 
 def test_time_limit():
