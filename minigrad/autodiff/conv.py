@@ -49,7 +49,9 @@ class Window:
             raise ValueError(f"{what}: images must be (N, H, W, C), got shape {shape}")
         padded = [size + 2 * pad for size, pad in zip(shape[1:3], self.padding, strict=True)]
         if any(k > size for k, size in zip(self.kernel, padded, strict=True)):
-            raise ValueError(f"{what}: the kernel {self.kernel} is larger than the image {tuple(padded)} with its padding")
+            raise ValueError(
+                f"{what}: the kernel {self.kernel} is larger than the image {tuple(padded)} with its padding"
+            )
         return tuple((size - k) // s + 1 for size, k, s in zip(padded, self.kernel, self.stride, strict=True))
 
     @property
@@ -246,7 +248,7 @@ _AT_ONCE = 1 << 20  # numbers in the patches made at once: 4 MiB of float32, bet
 
 
 def _parts(x, W, places):
-    """Slices of the samples of x, so many at once as their patches are `_AT_ONCE` numbers; on a GPU 256 times as many."""
+    """Slices of the samples of x, their patches `_AT_ONCE` numbers at most; on a GPU 256 times as many."""
     limit = _AT_ONCE if backend_name() == "numpy" else _AT_ONCE << 8
     step = max(1, limit // (places[0] * places[1] * W.shape[0]))
     return [slice(i, i + step) for i in range(0, x.shape[0], step)]
@@ -258,7 +260,7 @@ def _rows(x, window):
 
 
 def convolution(x, W, window, name=None):
-    """A convolution's pre-activations (N, rows, columns, out): x (N, H, W, C), W (kh kw C + 1, out), its last row the bias.
+    """A convolution's pre-activations (N, rows, columns, out): x (N, H, W, C), W (kh kw C + 1, out), bias in its last row.
 
     window: a Window, or the size of a square kernel. `name` is the layer's, as in `ops.affine`. Raises ValueError for a
     kernel larger than the padded image, or a W of another number of channels.

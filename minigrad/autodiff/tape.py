@@ -69,7 +69,9 @@ class Linear:
 
     def __init__(self, rop, lop, into=None, factor=None):
         self.rop, self.lop, self.into = rop, lop, into
-        self.factor = factor  # what curvature code needs of an affine layer's map: (its input, the window on it or None)
+        self.factor = (
+            factor  # what curvature code needs of an affine layer's map: (its input, the window on it or None)
+        )
 
 
 class Node:

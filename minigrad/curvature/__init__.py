@@ -1,7 +1,7 @@
 """Curvature matrices as operators: J' M J for the J of an objective and a metric M, and the Hessian."""
 
 from .blocks import Restricted, block_diagonal
-from .factors import Factors, Moments, factors_of, input_means, input_moments, kronecker_factors
+from .factors import Factors, Moments, factors_of, input_means, input_moments, kronecker_factors, pixel_moments
 from .fisher import factored_fisher, fisher, fisher_diagonal, pullback, scores
 from .gauss_newton import gauss_newton, through_y
 from .hessian import hessian
@@ -32,6 +32,7 @@ __all__ = [
     "kronecker_factors",
     "martens_preconditioner",
     "per_sample_gradients",
+    "pixel_moments",
     "pullback",
     "row_space_solve",
     "sample_space_solve",

@@ -8,16 +8,30 @@ For one sample J_theta = (h 1)' kron J_a (eq. 3.3.1), so a layer's block of G = 
 J_a' M J_a is the mean of delta delta' over the rows of M = mean of u u': the cotangents u = scores of sampled targets
 (mc), of the data's (empirical), or the columns of M's factor (exact), delta being what a backward sweep makes of u at
 the layer. A and S are sums over samples; a batch's slices give their parts on threads, and ranks (`J.ranks`) theirs.
+
+Where T rows of a sample share the matrix, places of a convolution or steps of a recurrence, the sample's gradient is
+sum_t (h_t 1)' delta_t. Two ways to go on (Eschenhagen et al. 2023):
+
+    "expand"   A = E[sum_t (h_t 1)(h_t 1)'] / T,  S = E[sum_t delta_t delta_t']
+               each row a sample of its own: no pair of rows is correlated, and h_t is independent of delta_t. Then the
+               block is sum_t E[(h_t 1)(h_t 1)'] kron E[delta_t delta_t'], which is taken for T times the product of the
+               means over t: T (A) kron (S / T). One 1/T remains; A has it (Grosse & Martens 2016 leave it with S)
+    "reduce"   A = E[(hbar 1)(hbar 1)'],  S = E[dbar dbar'],  hbar = sum_t h_t / T,  dbar = sum_t delta_t
+               the gradient as if all its rows had their mean h: the 1/T is that of a mean
+
+"expand" is exact for linear nets whose rows have losses of their own, "reduce" for linear nets whose rows are averaged.
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
-from ..backend import parallel, xp
+from ..backend import check_name, parallel, xp
 from ..linalg import Kronecker, Matrix
 from .fisher import check_kind, scores
 from .layers import inputs_by_slice, layers_by_slice
+
+SHARED = ("expand", "reduce")  # what is made of several rows a sample
 
 
 @dataclass(frozen=True)
@@ -37,12 +51,16 @@ class Factors:
 
 @dataclass(frozen=True)
 class Moments:
-    """A layer's input: second = E[hh'] (in, in), mean = E[h] (in,); span (start, stop) of its matrix in theta."""
+    """A layer's input: second = E[hh'] (in, in), mean = E[h] (in,); span (start, stop) of its matrix in theta.
+
+    pixels: of how many pixels with these moments a row of its input is made, if it is one that `pixel_moments` gave.
+    """
 
     name: str
     span: tuple
     second: object
     mean: object
+    pixels: int = 1
 
     @property
     def covariance(self):
@@ -50,42 +68,48 @@ class Moments:
         return self.second - xp.outer(self.mean, self.mean)
 
 
-def kronecker_factors(objective, theta, data, kind="exact", *, rng=None, samples=1):
+def kronecker_factors(objective, theta, data, kind="exact", *, rng=None, samples=1, shared="expand"):
     """The Factors of every affine layer, in theta's order, of the Fisher information that `fisher` calls `kind`.
 
-    data, kind, rng, samples: as in `fisher`. "exact" sweeps backwards once an output.
-    Raises what `fisher` raises, and NotImplementedError where the net is not made of affine layers (`affine_layers`).
+    data, kind, rng, samples: as in `fisher`. "exact" sweeps backwards once an output. shared: "expand" or "reduce", for
+    layers with several rows a sample.
+    Raises what `fisher` raises, ValueError for an unknown `shared`, and NotImplementedError where the net is not made
+    of affine layers (`affine_layers`).
     """
     check_kind(kind, rng, samples)
+    check_name("way to share", shared, SHARED)
     x, t = objective.checked(theta, data) if kind == "empirical" else (data, None)
     r, J = objective.linearize(theta, x)
-    return factors_of(J, scores(objective.loss, r, t, kind, rng=rng, samples=samples))
+    return factors_of(J, scores(objective.loss, r, t, kind, rng=rng, samples=samples), shared)
 
 
-def factors_of(J, cotangents):
+def factors_of(J, cotangents, shared="expand"):
     """The Factors of every affine layer of J for cotangents [u (N, O), ...], one backward sweep each."""
-    return factors_of_sweeps(J, (layers_by_slice(J, u) for u in cotangents))
+    return factors_of_sweeps(J, (layers_by_slice(J, u) for u in cotangents), shared)
 
 
-def factors_of_sweeps(J, sweeps):
+def factors_of_sweeps(J, sweeps, shared="expand"):
     """The same of sweeps done before: what `layers_by_slice` gave for each u."""
-    layers, inputs = _inputs(J)
-    weight, As, squares, count = 1.0 / J.y_shape[0], None, None, 0
+    As, squares, count = None, None, 0
     for parts in sweeps:
-        jobs = [(False, [layer.delta for layer in slices]) for slices in zip(*parts, strict=True)]
-        jobs = jobs if As else inputs + jobs  # side by side with those of the first sweep
-        found = parallel(lambda job: _second_moment(*job, weight), jobs, cost=_work)
-        As, found = As or found[: len(layers)], found[-len(layers) :]
+        parts = parts if shared == "expand" else parallel(lambda layers: [layer.reduced() for layer in layers], parts)
+        slices = list(zip(*parts, strict=True))
+        jobs = [("delta", layer) for layer in slices]
+        jobs = jobs if As else [("h", layer) for layer in slices] + jobs  # side by side
+        found = parallel(lambda job: _second_moment(*job, J.y_shape[0]), jobs, cost=_work)
+        As, found = As or found[: len(slices)], found[-len(slices) :]
         squares, count = _added([squares, found]) if squares else found, count + 1
     sums = J.ranks.total(As + squares)
-    As, squares = sums[: len(layers)], sums[len(layers) :]
+    As, squares = sums[: len(slices)], sums[len(slices) :]
     if count > 1:
         squares = [xp.multiply(square, 1.0 / count, out=square) for square in squares]
+    layers = [first for first, *_ in slices]
     return [Factors(layer.name, layer.span, A, S) for layer, A, S in zip(layers, As, squares, strict=True)]
 
 
 def second_moments(J, sweeps, bases):
-    """[E[(Q' (h 1)' delta R)^2], elementwise], one (in + 1, out) a layer: George et al. 2018, the d of EKFAC.
+    """[E[(Q' G R)^2], elementwise], one (in + 1, out) a layer: George et al. 2018, the d of EKFAC. G: a sample's
+    gradient, the sum over its rows of (h 1)' delta.
 
     sweeps: as above. bases: one (Q, R) a layer, None for the identity. It is the diagonal of the layer's block of the
     Fisher information in the basis Q kron R, of all diagonals the nearest to it in Frobenius norm.
@@ -98,58 +122,99 @@ def second_moments(J, sweeps, bases):
 
 
 def _squares(layer, basis):
-    """The sum of (Q' (h 1)' delta R)^2 over samples: of outer products, so a product of squares."""
+    """The sum of (Q' G R)^2 over samples; of one row a sample, G an outer product, it is a product of squares."""
     Q, R = basis
-    h = _with_one(layer.h, 1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
-    delta = layer.delta if R is None else layer.delta @ R
-    return (h * h).T @ (delta * delta)
+    total = 0.0
+    for part in layer.parts():
+        h, delta = part.h, part.delta
+        h = _with_one(h, 1.0) if Q is None else h @ Q[:-1] + Q[-1]
+        delta = delta if R is None else delta @ R
+        if layer.rows == 1:
+            total = total + (h * h).T @ (delta * delta)
+        else:
+            G = h.transpose(0, 2, 1) @ delta
+            total = total + xp.multiply(G, G, out=G).sum(axis=0)
+    return total
 
 
 def input_moments(J):
-    """The Moments of every affine layer's input over J's batch; no sweep. Other parameters are passed over.
+    """The Moments of every affine layer's input over J's batch and a sample's rows; no sweep. Other parameters are
+    passed over.
 
-    Raises NotImplementedError for an affine layer whose matrix has other uses, or more rows than one a sample.
+    Raises NotImplementedError for an affine layer whose matrix has other uses.
     """
-    (layers, inputs), weight = _inputs(J), 1.0 / J.y_shape[0]
-    As = J.ranks.total(parallel(lambda job: _second_moment(*job, weight), inputs, cost=_work))
-    return [Moments(layer.name, layer.span, A[:-1, :-1], A[:-1, -1]) for layer, A in zip(layers, As, strict=True)]
+    return _moments(J, _inputs(J))
+
+
+def pixel_moments(J):
+    """The same of the pixels that a layer's patches are made of, in place of the patches: PRONG whitens feature maps
+    (Desjardins et al. 2015, section 4.3).
+
+    mean (C,) and second (C, C) of images with C channels, their padding included, for that is what the layer reads.
+    """
+    layers = _inputs(J)
+    moments = _moments(J, [[part.of_pixels() for part in slices] for slices in layers])
+    return [
+        replace(m, pixels=(slices[0].shape[0] - 1) // len(m.mean)) for m, slices in zip(moments, layers, strict=True)
+    ]
+
+
+def _moments(J, layers):
+    jobs = [("h", slices) for slices in layers]
+    As = J.ranks.total(parallel(lambda job: _second_moment(*job, J.y_shape[0]), jobs, cost=_work))
+    return [Moments(part.name, part.span, A[:-1, :-1], A[:-1, -1]) for (part, *_), A in zip(layers, As, strict=True)]
 
 
 def _inputs(J):
-    """The layers, and a job for `_second_moment` each: their inputs h."""
-    parts = inputs_by_slice(J, lambda layers: layers)
-    return parts[0], [(True, [layer.h for layer in slices]) for slices in zip(*parts, strict=True)]
+    """[a layer, slice by slice of the batch], their inputs alone."""
+    return list(zip(*inputs_by_slice(J, lambda layers: layers), strict=True))
 
 
-def _second_moment(one, parts, weight):
-    """weight times the sum of v'v over rows v of all parts, or of (v 1)'(v 1).
+def _second_moment(what, layer, n):
+    """E[sum_t (h_t 1)'(h_t 1)] / T or E[sum_t delta_t' delta_t] of a layer, given slice by slice of n samples.
 
     A matrix is one thread's, from the product, of which it needs one half, to the last pass. The weight's root goes in
     beside the 1.
     """
-    total = reduce(operator.iadd, (v.T @ v for v in (_with_one(part, weight**0.5) if one else part for part in parts)))
-    return total if one else xp.multiply(total, weight, out=total)
+    if what == "h":
+        root = (n * layer[0].rows) ** -0.5
+        rows = (_with_one(part.h, root) for slices in layer for part in slices.parts())
+    else:
+        rows = (slices.delta for slices in layer)
+    total = reduce(operator.iadd, (v.T @ v for v in map(_flat, rows)))
+    return total if what == "h" else xp.multiply(total, 1.0 / n, out=total)
 
 
 def _work(job):
     """Multiply-adds of `_second_moment`."""
-    return sum(part.size * part.shape[1] for part in job[1]) // 2
+    what, layer = job
+    n = sum(slices.uses[0].input.shape[0] * slices.rows for slices in layer)
+    return n * layer[0].shape[0 if what == "h" else 1] ** 2 // 2
+
+
+def _flat(rows):
+    """All rows of all samples as a matrix."""
+    return rows if rows.ndim == 2 else rows.reshape(-1, rows.shape[-1])
 
 
 def _with_one(h, weight):
     """weight (h 1)."""
-    h1 = xp.empty((h.shape[0], h.shape[1] + 1), h.dtype)
-    xp.multiply(h, weight, out=h1[:, :-1])
-    h1[:, -1] = weight
+    h1 = xp.empty((*h.shape[:-1], h.shape[-1] + 1), h.dtype)
+    xp.multiply(h, weight, out=h1[..., :-1])
+    h1[..., -1] = weight
     return h1
 
 
 def input_means(J):
-    """{layer's name: E[h] (in,)}, in theta's order: where `input_moments` would give more than is needed."""
-    weight = 1.0 / J.y_shape[0]
-    parts = inputs_by_slice(J, lambda layers: {layer.name: layer.h.sum(axis=0) for layer in layers})
-    sums = J.ranks.total(_added(part.values() for part in parts))
-    return {name: weight * total for name, total in zip(parts[0], sums, strict=True)}
+    """{layer's name: E[h] (in,)}, over a sample's rows too: where `input_moments` would give more than is needed."""
+
+    def sums(layers):
+        return {layer.name: sum(_flat(part.h).sum(axis=0) for part in layer.parts()) for layer in layers}
+
+    rows = {layer.name: layer.rows for layer, *_ in _inputs(J)}
+    parts = inputs_by_slice(J, sums)
+    totals = J.ranks.total(_added(part.values() for part in parts))
+    return {name: (1.0 / (rows[name] * J.y_shape[0])) * total for name, total in zip(rows, totals, strict=True)}
 
 
 def _added(parts):

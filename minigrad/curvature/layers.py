@@ -1,30 +1,112 @@
 """What a backward sweep passes by: each affine layer's input h and the cotangent delta of its pre-activation.
 
-An affine layer's share of a sample's gradient is the outer product (h 1)' delta. So sums over samples of whatever is
-built from gradients (their squares, their inner products, Kronecker factors) need h and delta alone.
+A row h and its delta give the outer product (h 1)' delta, and a sample's gradient is the sum of these over the layer's
+rows: one row in a dense layer; as many as places in a convolution, whose rows are patches; as many as steps in a
+recurrent one, which uses its matrix again and again. So whatever is built from gradients (their squares, their inner
+products, Kronecker factors) needs h and delta alone.
 """
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 
+from ..autodiff.conv import patches
 from ..backend import parallel, xp
+
+_AT_ONCE = 1 << 22  # numbers in the patches, or samples' gradients, that are made at once
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a layer's matrix: its input (N, ..., in), or images (N, H, W, C) and the Window that makes patches of
+    them; and delta (N, ..., out), the cotangent of what comes out."""
+
+    input: object
+    window: object = None
+    delta: object = None
+
+    @property
+    def h(self):
+        """The rows that meet the matrix, (N, ..., in)."""
+        return self.input if self.window is None else patches(self.input, self.window)
+
+    @property
+    def places(self):
+        """The axes of h between the first and the last."""
+        shape = self.input.shape
+        return shape[1:-1] if self.window is None else self.window.places(shape, "layerwise curvature")
+
+    def of(self, samples):
+        """The same for some samples."""
+        return Use(self.input[samples], self.window, None if self.delta is None else self.delta[samples])
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An affine layer over a batch: h (N, in), delta (N, out), span (start, stop) of its (in + 1, out) in theta."""
+    """An affine layer over a batch of N samples, its matrix of `shape` (in + 1, out) at span (start, stop) of theta."""
 
     name: str
     span: tuple
-    h: object
-    delta: object = None
+    shape: tuple
+    uses: tuple
+
+    @property
+    def h(self):
+        """(N, in), or (N, T, in) where a sample has T rows: all places of all uses."""
+        return _side_by_side([use.h for use in self.uses])
+
+    @property
+    def delta(self):
+        """(N, out), or (N, T, out)."""
+        return _side_by_side([use.delta for use in self.uses])
+
+    @property
+    def rows(self):
+        """T, how many rows a sample has."""
+        return sum(math.prod(use.places) for use in self.uses)
+
+    def parts(self):
+        """The same layer for some samples at a time, so that neither their h nor their gradients are too many."""
+        n = self.uses[0].input.shape[0]
+        numbers = self.shape[0] * max(self.rows, self.shape[1])
+        step = n if self.rows == 1 else max(1, _AT_ONCE // numbers)
+        for start in range(0, n, step):
+            yield (
+                self
+                if step >= n
+                else replace(self, uses=tuple(use.of(slice(start, start + step)) for use in self.uses))
+            )
+
+    def of_pixels(self):
+        """The layer with the pixels that its windows move over, padding included, for rows; without deltas."""
+        uses = tuple(Use(use.input if use.window is None else use.window.padded(use.input)) for use in self.uses)
+        return replace(self, shape=(uses[0].input.shape[-1] + 1, self.shape[1]), uses=uses)
+
+    def reduced(self):
+        """One row a sample in place of T: the mean of its h, and the sum of its deltas.
+
+        (h 1)' delta is then the sample's gradient wherever all its rows have one h, or all one delta.
+        """
+        if self.rows == 1:
+            return self
+        h = xp.concatenate([part.h.mean(axis=1) for part in self.parts()])
+        return replace(self, uses=(Use(h, None, self.delta.sum(axis=1)),))
+
+
+def _side_by_side(arrays):
+    """Arrays (N, ..., k) as one, (N, T, k); (N, k) if T is 1."""
+    if len(arrays) == 1 and arrays[0].ndim == 2:
+        return arrays[0]
+    flat = [a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1]) for a in arrays]
+    whole = flat[0] if len(flat) == 1 else xp.concatenate(flat, axis=1)
+    return whole[:, 0] if whole.shape[1] == 1 else whole
 
 
 def affine_layers(J, u):
     """The Layers of a net for cotangents u (N, O) of its outputs, in theta's order; one backward sweep.
 
-    Raises NotImplementedError, with the reason, where a parameter is anything but the matrix of one affine layer with
-    one row a sample, or where the net couples samples: then a sample's gradient is no outer product.
+    Raises NotImplementedError, with the reason, where a parameter is anything but the matrix of an affine layer, or
+    where the net couples samples: then a sample's gradient is no sum of outer products.
     """
     return [_joined(J, parts) for parts in zip(*layers_by_slice(J, u), strict=True)]
 
@@ -39,7 +121,7 @@ def inputs_by_slice(J, work):
 
     Parameters that are no affine layer's matrix (batch normalization's) are passed over, and samples may be coupled.
     """
-    return parallel(lambda pair: work([layer for _, layer in _inputs(pair[0])]), _slices(J))
+    return parallel(lambda pair: work([layer for layer, _ in _inputs(pair[0])]), _slices(J))
 
 
 def _slices(J):
@@ -53,30 +135,40 @@ def _swept(J, u):
             "layerwise curvature: the net couples the samples of a batch (batch normalization), so that a sample's "
             "gradient is no outer product of a layer's input and delta"
         )
-    layers = dict(_inputs(J, whole=True))
-    deltas = {node.out: delta for node, delta in J.sweep(u) if node.out in layers}
-    return [replace(layer, delta=deltas[out]) for out, layer in layers.items() if out in deltas]
+    layers = _inputs(J, whole=True)
+    used = set(itertools.chain(*(outputs for _, outputs in layers)))
+    deltas = {node.out: delta for node, delta in J.sweep(u) if node.out in used}
+    swept = []
+    for layer, outputs in layers:
+        reached = [(use, deltas[out]) for use, out in zip(layer.uses, outputs, strict=True) if out in deltas]
+        if reached:
+            swept.append(replace(layer, uses=tuple(replace(use, delta=delta) for use, delta in reached)))
+    return swept
 
 
 def _inputs(J, whole=False):
-    """[(tape index of the pre-activation, Layer without delta)] in theta's order; `whole`: they must cover theta."""
-    matrices, layers = _matrices(J, whole), []
+    """[(Layer without deltas, tape indices of its uses' outputs)] in theta's order; `whole`: they must cover theta."""
+    matrices = _matrices(J, whole)
+    found = {i: [] for i in sorted(matrices, key=lambda i: matrices[i].span)}
     for node in J.nodes:
         for i, linear in node.inputs:
             if i in matrices:
-                parameter = matrices[i]
-                if linear.factor.shape[:-1] != J.y_shape[:1]:
-                    raise _refusal(parameter.name, f"is applied to rows {linear.factor.shape[:-1]}, not one a sample")
-                layers.append((node.out, Layer(parameter.name, parameter.span, linear.factor)))
-    layers.sort(key=lambda pair: pair[1].span)
-    for (_, one), (_, other) in itertools.pairwise(layers):
+                x, window = linear.factor
+                if x.shape[:1] != J.y_shape[:1]:
+                    raise _refusal(matrices[i].name, f"is applied to rows {x.shape[:-1]}, of no sample each")
+                found[i].append((Use(x, window), node.out))
+    layers = []
+    for i, pairs in found.items():
+        uses, outputs = zip(*pairs, strict=True)
+        layers.append((Layer(matrices[i].name, matrices[i].span, matrices[i].shape, uses), outputs))
+    for (one, _), (other, _) in itertools.pairwise(layers):
         if one.span[1] > other.span[0]:
             raise _refusal(other.name, f"shares numbers of theta with {one.name!r}")
     return layers
 
 
 def _matrices(J, whole):
-    """{tape index: node} of the parameters that are the matrix of one affine layer; `whole`: all must be."""
+    """{tape index: node} of the parameters that are affine layers' matrices, and nothing else; `whole`: all must be."""
     uses = {i: [] for i in J.parameters}
     for node in J.nodes:
         if node.span is None:
@@ -88,7 +180,7 @@ def _matrices(J, whole):
     matrices = {}
     for i, found in uses.items():
         affine = [linear.factor is not None for _, linear in found]
-        if affine == [True]:
+        if affine and all(affine):
             matrices[i] = J.parameters[i]
         elif whole or any(affine):
             uses_of_it = ", ".join(name for name, _ in found) or "no operation"
@@ -107,4 +199,7 @@ def _joined(J, layers):
         rows = parts[0] if len(parts) == 1 else xp.concatenate(parts)
         return J.ranks.gathered(rows, J.y_shape[0])
 
-    return replace(layers[0], h=whole([layer.h for layer in layers]), delta=whole([layer.delta for layer in layers]))
+    def joined(uses):
+        return Use(whole([use.input for use in uses]), uses[0].window, whole([use.delta for use in uses]))
+
+    return replace(layers[0], uses=tuple(joined(uses) for uses in zip(*(layer.uses for layer in layers), strict=True)))

@@ -7,7 +7,6 @@ drawn from the model. Neither P nor J is formed: P v is one R-op and a sum over 
 import functools
 import itertools
 import math
-from dataclasses import replace
 
 from ..autodiff import ops
 from ..backend import parallel, threads, xp
@@ -15,6 +14,7 @@ from ..linalg import LinearOperator
 from .layers import affine_layers
 
 _TILE = 256  # rows of a Gram matrix's tile
+_AT_ONCE = 1 << 22  # numbers in the samples' gradients, where these are formed
 
 
 class SampleGradients(LinearOperator):
@@ -41,35 +41,32 @@ class SampleGradients(LinearOperator):
 
     @property
     def layers(self):
-        """The affine layers: one row of h a sample, one row of delta a row of P; swept when first asked for."""
+        """[(span, h (N, in), delta (K, N, out))] of the affine layers, or (N, T, in) and (K, N, T, out) where a sample
+        has T rows; swept when first asked for."""
         if not hasattr(self, "_layers"):
-            self._layers = self._swept()
+            draws = [affine_layers(self.J, s) for s in self.scores]
+            self._layers = [
+                (layers[0].span, layers[0].h, xp.stack([layer.delta for layer in layers]))
+                for layers in zip(*draws, strict=True)
+            ]
         return self._layers
-
-    def _swept(self):
-        draws = [affine_layers(self.J, s) for s in self.scores]
-        if len(draws) == 1:
-            return draws[0]
-        return [
-            replace(layers[0], delta=xp.concatenate([layer.delta for layer in layers]))
-            for layers in zip(*draws, strict=True)
-        ]
 
     def gram(self):
         """P P', (K N, K N): the sum over layers of (h h' + 1) * (delta delta'), elementwise.
 
-        By tiles on threads, those above the diagonal only: half of the products, and sums that stay in the cache.
+        Where a sample has several rows, the gradients themselves are multiplied, a tile of samples at a time. By tiles
+        on threads, those above the diagonal only: half of the products, and sums that stay in the cache.
         """
         K, N = len(self.scores), self.J.y_shape[0]
-        layers = [(layer.h, layer.delta.reshape(K, N, -1)) for layer in self.layers]
-        count = math.ceil(N / _TILE) if threads() > 1 else 1
+        formed = any(h.ndim == 3 for _, h, _ in self.layers)
+        count = math.ceil(N / _TILE) if formed or threads() > 1 else 1
         edges = [N * i // count for i in range(count + 1)]
         spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
         out = xp.empty((K, N, K, N), self.dtype)
 
         def tile(pair):
             a, b = pair
-            total = sum(_products(h[a], delta[:, a], h[b], delta[:, b]) for h, delta in layers)
+            total = sum(_products(h[a], delta[:, a], h[b], delta[:, b]) for _, h, delta in self.layers)
             out[:, a, :, b] = total
             if a != b:
                 out[:, b, :, a] = total.transpose(2, 3, 0, 1)
@@ -81,23 +78,39 @@ class SampleGradients(LinearOperator):
     def squares(self):
         """The sum over rows of their elementwise squares, (n,): (h^2 1)' delta^2, layer by layer."""
         out = xp.zeros(self.shape[1], self.dtype)
-        for layer in self.layers:
-            squares = (layer.delta**2).reshape(len(self.scores), *layer.h.shape[:1], -1).sum(axis=0)
-            out[slice(*layer.span)] = xp.concatenate([(layer.h**2).T @ squares, squares.sum(axis=0)[None]]).reshape(-1)
+        for span, h, delta in self.layers:
+            if h.ndim == 2:
+                squares = (delta**2).sum(axis=0)
+                total = xp.concatenate([(h**2).T @ squares, squares.sum(axis=0)[None]])
+            else:
+                step = max(1, _AT_ONCE // (len(delta) * (span[1] - span[0])))
+                parts = [slice(i, i + step) for i in range(0, len(h), step)]
+                total = sum((_gradients(h[part], delta[:, part]) ** 2).sum(axis=(0, 1)) for part in parts)
+            out[slice(*span)] = total.reshape(-1)
         return out
 
     def dense(self):
         """The rows themselves, (K N, n), for small nets: (h 1)' delta, layer by layer."""
         out = xp.zeros(self.shape, self.dtype)
-        for layer in self.layers:
-            h1 = xp.concatenate([layer.h, xp.ones_like(layer.h[:, :1])], axis=1)
-            delta = layer.delta.reshape(len(self.scores), len(h1), 1, -1)
-            out[:, slice(*layer.span)] = (h1[:, :, None] * delta).reshape(len(out), -1)
+        for span, h, delta in self.layers:
+            out[:, slice(*span)] = _gradients(h, delta).reshape(len(out), -1)
         return out
+
+
+def _gradients(h, delta):
+    """The layer's gradients, (K, N, in + 1, out): the sum over a sample's rows of (h 1)' delta."""
+    h1 = xp.concatenate([h, xp.ones_like(h[..., :1])], axis=-1)
+    if h.ndim == 2:
+        return h1[:, :, None] * delta[:, :, None, :]
+    return h1.transpose(0, 2, 1) @ delta
 
 
 def _products(h, delta, h2, delta2):
     """Inner products of gradients, (K, N, K, M), within one layer; the draws of a sample share its h."""
+    if h.ndim == 3:
+        K, N, M = len(delta), len(h), len(h2)
+        G, G2 = _gradients(h, delta).reshape(K * N, -1), _gradients(h2, delta2).reshape(K * M, -1)
+        return (G @ G2.T).reshape(K, N, K, M)
     flat, flat2 = (d.reshape(-1, d.shape[-1]) for d in (delta, delta2))
     out = (flat @ flat2.T).reshape(*delta.shape[:2], *delta2.shape[:2])
     inputs = h @ h2.T

@@ -13,11 +13,16 @@ and B B' is the inverse of E[(h 1)(h 1)'] with the covariance in it damped by ep
 
 The signal that comes back may be whitened too (their footnote 4, W = R' V U): a = ((h - c) U' V + d) R with R' R = S^-1
 for S = E[delta delta'] plus damping. Then theta = (B kron R') Omega, and the step is K-FAC's, -lr A^-1 g S^-1.
+
+In a convolution it is the pixels that are whitened, all alike, by a 1 x 1 convolution in front of the layer's (section
+4.3): U' stands in B once for each of the pixels of a patch. Around the image is what zero becomes, (0 - c) U': the
+image is padded first, then whitened.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..autodiff import ops
+from ..autodiff.conv import convolution
 from ..backend import item, xp
 from ..linalg import BlockDiagonal, Kronecker, identity
 
@@ -26,7 +31,8 @@ from ..linalg import BlockDiagonal, Kronecker, identity
 class Whitening:
     """Phi of one layer: U (in, in) and R (out, out) with orthogonal rows, c (in,); R None is the identity.
 
-    name: the layer's; span (start, stop): of its matrix in theta.
+    name: the layer's; span (start, stop): of its matrix in theta. pixels: in a convolution, of how many pixels, each
+    with `in` channels, a patch is made.
     """
 
     name: str
@@ -34,6 +40,7 @@ class Whitening:
     U: object
     c: object
     R: object = None
+    pixels: int = 1
 
     @property
     def forth(self):
@@ -47,23 +54,24 @@ class Whitening:
         return self._operator(_row_inverse(self.U), self.c, None if self.R is None else _row_inverse(self.R))
 
     def _operator(self, corner, row, S):
-        n = self.c.shape[0]
+        n = self.c.shape[0] * self.pixels
         B = xp.zeros((n + 1, n + 1), self.U.dtype)
-        B[:n, :n], B[n, :n], B[n, n] = corner, row, 1.0
+        B[:n, :n] = xp.kron(xp.eye(self.pixels, dtype=B.dtype), corner)
+        B[n, :n], B[n, n] = xp.tile(row, self.pixels), 1.0
         outputs = (self.span[1] - self.span[0]) // (n + 1)
         return Kronecker(B, identity(outputs, B.dtype) if S is None else S)
 
 
-def whitening(name, span, covariance, mean, epsilon, S=None, S_epsilon=None):
+def whitening(name, span, covariance, mean, epsilon, S=None, S_epsilon=None, pixels=1):
     """The Whitening of a layer, from its input's covariance C and mean, and its deltas' S if they are whitened too.
 
-    epsilon, S_epsilon: what is added to the eigenvalues of C and of S.
+    epsilon, S_epsilon: what is added to the eigenvalues of C and of S. pixels: in a convolution C is that of pixels.
 
     Raises FloatingPointError where C or S is not finite, ArithmeticError where it is singular and nothing is added.
     """
     U = principal(covariance, epsilon, f"the covariance of the input of {name!r}")
     R = None if S is None else principal(S, S_epsilon, f"the second moment of the deltas of {name!r}")
-    return Whitening(name, span, U, mean, R)
+    return Whitening(name, span, U, mean, R, pixels)
 
 
 def principal(C, epsilon, what):
@@ -116,14 +124,25 @@ class WhitenedNet:
 
 @dataclass(frozen=True, eq=False)
 class _Whitened:
-    """A layer's matrix (V; d), which `ops.affine` asks for its pre-activations."""
+    """A layer's matrix (V; d), which `ops.affine` and `convolution` ask for the pre-activations."""
 
     matrix: object
     layer: Whitening
 
     def affine(self, h, name):
         """((h - c) U' V + d) R."""
-        a = ops.affine((h - self.layer.c) @ self.layer.U.T, self.matrix, name=name)
+        return self._out(ops.affine(self._white(h), self.matrix, name=name))
+
+    def convolution(self, x, window, name):
+        """The same of the patches of x, made of its pixels once they are white."""
+        (top, left), inside = window.padding, replace(window, padding=0)
+        x = ops.pad(x, [(0, 0), (top, top), (left, left), (0, 0)])
+        return self._out(convolution(self._white(x), self.matrix, inside, name))
+
+    def _white(self, h):
+        return (h - self.layer.c) @ self.layer.U.T
+
+    def _out(self, a):
         return a if self.layer.R is None else a @ self.layer.R
 
 

@@ -44,9 +44,15 @@ class SquaredGradient:
 
     def __call__(self, J, u):
         """[alpha of each layer], in theta's order, for cotangents u (N, O) of each sample's own loss."""
-        parts = layers_by_slice(J, u, lambda layers: [xp.abs(layer.delta).max() for layer in layers])
-        peaks = xp.stack([xp.stack(peaks).max() for peaks in zip(*parts, strict=True)])
-        return [peak**2 for peak in J.ranks.largest(peaks)]
+        parts = layers_by_slice(J, u, lambda layers: [_peak(layer) for layer in layers])
+        return list(J.ranks.largest(xp.stack([xp.stack(peaks).max() for peaks in zip(*parts, strict=True)])))
+
+
+def _peak(layer):
+    """The largest squared delta; of several rows a sample, the largest sum of squares over them."""
+    if layer.rows == 1:
+        return xp.abs(layer.delta).max() ** 2
+    return (layer.delta**2).sum(axis=1).max()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numbers
 from dataclasses import dataclass, field, replace
 
 from ..backend import item, xp
-from ..curvature import factors_of, input_moments, scores
+from ..curvature import factors_of, pixel_moments, scores
 from ..curvature.layers import inputs_by_slice
 from ..linalg.vectors import dot
 from ..nets.whitening import WhitenedNet, Whitening, from_whitened, to_whitened, whitening
@@ -84,7 +84,7 @@ class PRONG(SGD):
         theta = old @ point  # line 7
         with phase("statistics"):
             r, J = objective.linearize(theta, x)  # line 8
-            moments = input_moments(J)
+            moments = pixel_moments(J)
             S = {}
             if self.signal is not None:
                 deltas = scores(objective.loss, r, kind="mc", rng=rng)
@@ -93,7 +93,7 @@ class PRONG(SGD):
             raise ValueError("PRONG: the net has no affine layer whose input could be whitened")
         with phase("inversion"):
             layers = [
-                whitening(m.name, m.span, m.covariance, m.mean, self.epsilon, S.get(m.name), self.signal)
+                whitening(m.name, m.span, m.covariance, m.mean, self.epsilon, S.get(m.name), self.signal, m.pixels)
                 for m in moments
             ]  # line 9
             new = to_whitened(layers, point.shape[0])
@@ -124,16 +124,24 @@ class PRONG(SGD):
         if J.y_shape[0] < 2:
             raise ValueError("PRONG: the diagonal variant needs batches of at least two samples, got one")
         squared_norms = {layer.name: (layer.U * layer.U).sum(axis=1) for layer in layers}
-        moments = lambda layers: [(layer, (layer.h * layer.h).sum(axis=0), layer.h.sum(axis=0)) for layer in layers]
-        parts = list(zip(*inputs_by_slice(J, moments), strict=True))
+        parts = list(zip(*inputs_by_slice(J, lambda layers: [_sums(layer) for layer in layers]), strict=True))
         sums = J.ranks.total([sum(part[k] for part in layer) for layer in parts for k in (1, 2)])
-        weight, g = 1.0 / J.y_shape[0], g.copy()
+        g = g.copy()
         for (layer, *_), *_ in parts:
+            weight = 1.0 / (layer.rows * J.y_shape[0])
             second, mean = weight * sums.pop(0), weight * sums.pop(0)
             variance = xp.maximum(second - mean * mean, 0) + self.epsilon * squared_norms.get(layer.name, 1.0)
-            rows = g[slice(*layer.span)].reshape(len(variance) + 1, -1)
-            rows[:-1] /= variance[:, None]
+            outputs = layer.shape[1]
+            rows = g[layer.span[0] : layer.span[1] - outputs].reshape(-1, len(variance), outputs)
+            rows /= variance[:, None]
         return g
+
+
+def _sums(layer):
+    """The layer of pixels, the sum of their squares and their sum."""
+    layer = layer.of_pixels()
+    h = layer.h.reshape(-1, layer.h.shape[-1])
+    return layer, (h * h).sum(axis=0), h.sum(axis=0)
 
 
 def _entries(layers):
@@ -143,6 +151,7 @@ def _entries(layers):
         arrays = {"U": layer.U, "c": layer.c} | ({} if layer.R is None else {"R": layer.R})
         entries |= {f"{key}.{layer.name}": array for key, array in arrays.items()}
         entries |= {f"start.{layer.name}": layer.span[0], f"stop.{layer.name}": layer.span[1]}
+        entries[f"pixels.{layer.name}"] = layer.pixels
     return entries
 
 
@@ -150,7 +159,12 @@ def coefficients(state):
     """The Whitenings in a state, in theta's order; none before the first measurement: U = I, c = 0 (line 3)."""
     names = [key.removeprefix("U.") for key in state if key.startswith("U.")]
     layers = [
-        Whitening(name, (state[f"start.{name}"], state[f"stop.{name}"]), *(state.get(f"{key}.{name}") for key in "UcR"))
+        Whitening(
+            name,
+            (state[f"start.{name}"], state[f"stop.{name}"]),
+            *(state.get(f"{key}.{name}") for key in "UcR"),
+            state[f"pixels.{name}"],
+        )
         for name in names
     ]
     return tuple(sorted(layers, key=lambda layer: layer.span))

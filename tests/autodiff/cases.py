@@ -404,17 +404,19 @@ IMAGES = [
         + _image_rows("patches", conv.patches, plain_images.patches, window, (x,))
     ],
     *[
-        Case(f"fold {k} {s} {p} {shape}", lambda u, w=Window(k, s, p), shape=shape: conv._fold(u, window=w, shape=shape),
-             lambda u, w=Window(k, s, p), shape=shape: plain_images.fold(u, w, shape), (u,))
-        for k, s, p, shape, u in [
-            (2, 1, 0, (2, 3, 3, 2), (2, 2, 2, 8)),
-            ((2, 1), (1, 2), (1, 0), (1, 2, 3, 2), (1, 3, 2, 4)),
+        Case(f"fold {shape}", lambda u, w=w, shape=shape: conv._fold(u, window=w, shape=shape),
+             lambda u, w=w, shape=shape: plain_images.fold(u, w, shape), (u,))
+        for w, shape, u in [
+            (Window(2), (2, 3, 3, 2), (2, 2, 2, 8)),
+            (Window((2, 1), (1, 2), (1, 0)), (1, 2, 3, 2), (1, 3, 2, 4)),
         ]
     ],
     *[
         case
-        for k, s, p, shape, u in [(2, 1, 0, (2, 3, 3, 2), (2, 2, 2, 3)), ((2, 1), (1, 2), (1, 0), (1, 2, 3, 2), (1, 3, 2, 2))]
-        for w in [Window(k, s, p)]
+        for w, shape, u in [
+            (Window(2), (2, 3, 3, 2), (2, 2, 2, 3)),
+            (Window((2, 1), (1, 2), (1, 0)), (1, 2, 3, 2), (1, 3, 2, 2)),
+        ]
         for columns in [math.prod(w.kernel) * shape[3]]
         for case in [
             Case(f"convolve_inputs {w.kernel}",

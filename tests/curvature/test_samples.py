@@ -118,8 +118,8 @@ class Refused:
 
 
 def row_pairs(p, theta, x):
-    """Every sample has two rows, which share the matrix: (N, 2, 1) -> (N, 2)."""
-    return ops.affine(x.reshape(-1, 2, 1), p["w"], name="w").reshape(-1, 2)
+    """Every sample has two rows, which share the matrix, and nothing says whose is which: (2 N, 1) -> (N, 2)."""
+    return ops.affine(x.reshape(-1, 1), p["w"], name="w").reshape(-1, 2)
 
 
 def again(p, theta, x):
@@ -128,11 +128,6 @@ def again(p, theta, x):
 
 
 REFUSALS = {
-    "shared": (
-        {"w": (3, 2)},
-        lambda p, theta, x: ops.affine(ops.affine(x, p["w"]), p["w"]),
-        "'w' is used by affine, affine",
-    ),
     "shared through two views": ({"w": (3, 2)}, again, "'w' shares numbers of theta with 'w'"),
     "outside of a layer": (
         {"w": (3, 2), "scale": (2,)},
@@ -144,7 +139,7 @@ REFUSALS = {
         lambda p, theta, x: ops.affine(p["h"], p["w"]) + x,
         "'h' is used by affine",
     ),
-    "several rows a sample": ({"w": (2, 1)}, row_pairs, r"'w' is applied to rows \(3, 2\), not one a sample"),
+    "rows of no sample": ({"w": (2, 1)}, row_pairs, r"'w' is applied to rows \(6,\), of no sample each"),
     "theta whole": (
         {"w": (3, 2)},
         lambda p, theta, x: ops.affine(x, p["w"]) * ops.sum(theta * theta),
