@@ -349,7 +349,7 @@ def signals(init, activation, seed, samples=100):
     x = np.float32((rng.random((samples, 784)) < 0.2) * rng.random((samples, 784)))  # one pixel in five is inked
     r, J = linearize(lambda theta: net.apply(theta, x), net.init(rng))
     swept = [(node, u) for node, u in J.sweep(np.float32(rng.normal(size=r.shape))) if node.op.name == "affine"]
-    inputs = [next(linear.factor for _, linear in node.inputs if linear.factor is not None) for node, _ in swept]
+    inputs = [next(linear.factor[0] for _, linear in node.inputs if linear.factor is not None) for node, _ in swept]
     return [h.std(axis=0).mean() for h in inputs[::-1]], [np.sqrt(np.mean(u**2)) for _, u in swept[::-1]]
 
 

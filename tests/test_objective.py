@@ -333,7 +333,7 @@ def _moments(sweep):
     sums = {}
     for node, u in sweep:
         if node.op.name == "affine":
-            h = next(linear.factor for _, linear in node.inputs if linear.factor is not None)
+            h, _ = next(linear.factor for _, linear in node.inputs if linear.factor is not None)
             sums[node.name] = sums.get(node.name, 0.0) + h.T @ u
     return np.concatenate([sums[name].ravel() for name in sorted(sums)])
 

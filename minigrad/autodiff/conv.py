@@ -260,7 +260,7 @@ def _rows(x, window):
 
 
 def convolution(x, W, window, name=None):
-    """A convolution's pre-activations (N, rows, columns, out): x (N, H, W, C), W (kh kw C + 1, out), bias in its last row.
+    """A convolution's pre-activations (N, rows, columns, out): x (N, H, W, C), W (kh kw C + 1, out), bias last.
 
     window: a Window, or the size of a square kernel. `name` is the layer's, as in `ops.affine`. Raises ValueError for a
     kernel larger than the padded image, or a W of another number of channels.

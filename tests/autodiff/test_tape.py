@@ -459,7 +459,7 @@ def test_sweep_yields_every_op_with_its_cotangent(device):
         close(found, grad(lambda e, name=name: loss(e, name))(dev(np.zeros((2, 2)))))
     g = grad(lambda t: ops.sum(net(t) * u))(theta)
     for (node, delta), block in zip((swept[2], swept[0]), (g[:6], g[6:]), strict=True):
-        (h,) = [linear.factor for _, linear in node.inputs if linear.factor is not None]
+        ((h, _),) = [linear.factor for _, linear in node.inputs if linear.factor is not None]
         homogeneous = np.column_stack([host(h), np.ones(2)])
         close(homogeneous.T @ host(delta), host(block).reshape(3, 2))
 
