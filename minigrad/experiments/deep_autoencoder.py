@@ -31,6 +31,7 @@ from .. import plot as look
 from ..optimizers.phases import stopwatch
 from ..training import records
 from .deep_autoencoder_methods import METHODS, OF_THE_DEMO, objective
+from .deep_autoencoder_report import findings as findings
 from .deep_autoencoder_report import plot_report
 from .deep_autoencoder_task import images, measured, train_one
 from .parts import curves_of, drawn, rounded, run_seeds, seeds_together

@@ -125,6 +125,62 @@ def markdown(rows):
     return "\n".join(lines) + "\n"
 
 
+# --- what the paper claims -------------------------------------------------------------------------------
+
+BASELINES = ("momentum", "RMSProp", "batch norm")  # of Desjardins et al., figure 3c-d
+EPOCHS = {"PRONG": 3.2, "batch norm": 2.3, "RMSProp": 9.0}  # an epoch's time, in SGD's (section 4.2)
+
+
+def findings(record):
+    """Desjardins et al., figure 3c-d and section 4.2: claims, numbers, held or not; none before the runs are complete.
+
+    "Ahead" means with every seed. Methods have batch sizes of their own, so an epoch's time is that of an image.
+    """
+    runs = record["results"]["runs"]
+    if not record["results"]["complete"] or not {"PRONG", *BASELINES} <= set(runs):
+        return []
+    where = min(run["updates"] for name in ("PRONG", *BASELINES) for run in runs[name].values())
+    last = min(run["seconds"] for name in ("PRONG", *BASELINES) for run in runs[name].values())
+    found = []
+    both = (("update", where, "per update", f"after {where:,} updates"), ("seconds", last, "per second", "at the end"))
+    for axis, at, what, when in both:
+        errors = {name: errors_at(runs[name], axis, at) for name in ("PRONG", *BASELINES)}
+        ahead = all(max(errors["PRONG"]) < min(errors[name]) for name in BASELINES)
+        numbers = ", ".join(f"{name} {np.median(each):.3g}" for name, each in errors.items())
+        found.append({"claim": f"PRONG is ahead of {', '.join(BASELINES)} {what}", "numbers": f"{when} {numbers}",
+                      "held": ahead})  # fmt: skip
+    fewer = {name: times_fewer(runs, name, where) for name in BASELINES}
+    found.append({
+        "claim": "PRONG needs up to ten times fewer updates",
+        "numbers": "for the error of " + ", ".join(f"{name} {n:.2g} times" for name, n in fewer.items()),
+        "held": max(fewer.values()) >= 10,
+    })  # fmt: skip
+    costs = {
+        row["method"]: sum(row["milliseconds"].values()) / row["parameters"]["batch_size"] for row in table(record)
+    }
+    ratios = {name: costs[name] / costs["momentum"] for name in EPOCHS}
+    found.append({
+        "claim": "an epoch takes " + ", ".join(f"{ratio:g} of SGD's by {name}" for name, ratio in EPOCHS.items()),
+        "numbers": ", ".join(f"{ratio:.2f} by {name}" for name, ratio in ratios.items()),
+        "held": all(abs(ratios[name] / ratio - 1) < 0.2 for name, ratio in EPOCHS.items()),
+    })  # fmt: skip
+    return found
+
+
+def errors_at(each, axis, at):
+    """Training errors of a method's seeds at an update or second."""
+    x, errors = together(each, axis)
+    return [float(np.interp(at, x, row)) for row in errors]
+
+
+def times_fewer(runs, baseline, where):
+    """A baseline's `where` updates over those of PRONG for the error that it then has; 0 if PRONG never has it."""
+    wanted = np.median(errors_at(runs[baseline], "update", where))
+    x, errors = together(runs["PRONG"], "update")
+    reached = np.flatnonzero(np.median(errors, axis=0) <= wanted)
+    return where / x[reached[0]] if reached.size else 0.0
+
+
 # --- the costs -------------------------------------------------------------------------------------------
 
 

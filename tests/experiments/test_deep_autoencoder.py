@@ -244,6 +244,51 @@ def test_report_of_all_methods(tmp_path):
     assert lines[2].startswith("| PRONG | 1 (1 - 1) | 2 (2 - 2) | 400 | 50 | 5, 0, 0 |")
 
 
+FOUR = {  # method: (batch size, seconds of an update, training error after 0, 100, 200, 400 of them)
+    "PRONG": (20, 0.4, [50, 4, 3, 2]),
+    "momentum": (10, 0.1, [50, 20, 10, 6]),
+    "RMSProp": (10, 0.9, [50, 30, 20, 8]),
+    "batch norm": (10, 0.23, [50, 9, 5, 3]),
+}
+
+
+def four(changes=(), seeds=(0, 1)):
+    """A record of PRONG and its baselines; changes: other errors of a method."""
+    runs, errors = {}, {name: each[2] for name, each in FOUR.items()} | dict(changes)
+    for name, (_, cost, _) in FOUR.items():
+        updates = [0, 100, 200, 400]
+        curves = {"update": updates, "seconds": [cost * u for u in updates], "train_error": errors[name],
+                  "test_error": errors[name]}  # fmt: skip
+        run = {"updates": 400, "seconds": 400 * cost, "phases": {}, "curves": curves}
+        runs[name] = {str(seed): run for seed in seeds}
+    parameters = {name: {"batch_size": size} for name, (size, *_) in FOUR.items()}
+    return {"settings": {"parameters": parameters}, "seeds": list(seeds), "results": {"complete": True, "runs": runs}}
+
+
+def test_findings_that_hold():
+    """After 100 updates, the first that is looked at, PRONG has less than momentum's last error: 400 / 100 times."""
+    updates, seconds, fewer, epochs = report.findings(four())
+    assert updates["held"] and updates["numbers"] == (
+        "after 400 updates PRONG 2, momentum 6, RMSProp 8, batch norm 3"
+    )  # fmt: skip
+    assert seconds["held"] and seconds["numbers"] == "at the end PRONG 4, momentum 6, RMSProp 30, batch norm 6.04"
+    assert not fewer["held"] and fewer["numbers"].startswith("for the error of momentum 4 times, RMSProp 4 times")
+    assert not epochs["held"] and epochs["numbers"] == "2.00 by PRONG, 2.30 by batch norm, 9.00 by RMSProp"
+
+
+def test_findings_that_do_not():
+    worse = four({"PRONG": [50, 40, 30, 7]})
+    updates, _, fewer, _ = report.findings(worse)
+    assert not updates["held"] and "momentum 0 times, RMSProp 1 times, batch norm 0 times" in fewer["numbers"]
+    slow = four({"PRONG": [50, 4, 3, 2]})
+    slow["results"]["runs"]["PRONG"]["1"]["curves"] = slow["results"]["runs"]["PRONG"]["1"]["curves"] | {
+        "train_error": [50, 4, 3, 3.5]
+    }
+    assert not report.findings(slow)[0]["held"]  # one seed is behind batch norm's
+    slow["results"]["complete"] = False
+    assert report.findings(slow) == [] == report.findings(example("K-FAC", "PRONG"))
+
+
 def test_a_run_that_diverged_comes_last():
     record = example("K-FAC", "PRONG", ("PRONG", "Adam"), (0, 1))
     record["results"]["runs"]["PRONG"]["1"] = record["results"]["runs"]["PRONG"]["1"] | {"diverged": 3}
