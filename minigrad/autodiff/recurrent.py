@@ -27,18 +27,23 @@ def _lstm_cell(a, s):
     return y
 
 
-@_lstm_cell.linear(0)
+@_lstm_cell.linear("together")
 def _(y, a, s):
-    """dc' = i' g da_i + c f' da_f + i g' da_g, dh' = o' tanh c' da_o + k dc', where k = o (1 - tanh(c')^2)."""
+    """With k = o (1 - tanh(c')^2) = o - h' tanh c', and of the old state c alone:
+
+    dc' = i' g da_i + c f' da_f + i g' da_g + f dc,   dh' = o' tanh c' da_o + k dc'.
+    """
     H = y.shape[1] // 2
-    gates, g, c, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), s[:, H:], tanh(y[:, H:])
-    i, o = gates[:, :H], gates[:, 2 * H :]
+    gates, g, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:])
+    i, f, o = gates[:, :H], sigmoid(a[:, H : 2 * H]), gates[:, 2 * H :]  # f is kept, and would keep all gates with it
     slopes = 1.0 - gates
     slopes *= gates
-    D_i, D_f, D_o = slopes[:, :H] * g, slopes[:, H : 2 * H] * c, slopes[:, 2 * H :] * t
-    D_g, k = i * (1.0 - g * g), o * (1.0 - t * t)
+    D_i, D_f, D_o = slopes[:, :H] * g, slopes[:, H : 2 * H] * s[:, H:], slopes[:, 2 * H :] * t
+    g *= g
+    D_g, k = i - i * g, o - t * y[:, :H]
+    old_c = (slice(None), slice(H, None))
 
-    def rop(v):
+    def rop_a(v):
         dc = D_i * v[:, :H]
         dc += D_f * v[:, H : 2 * H]
         dc += D_g * v[:, 3 * H :]
@@ -46,34 +51,26 @@ def _(y, a, s):
         dh += k * dc
         return concatenate([dh, dc], axis=1)
 
-    def lop(u):
-        u_h = u[:, :H]
-        u_c = k * u_h
-        u_c += u[:, H:]
-        return concatenate([D_i * u_c, D_f * u_c, D_o * u_h, D_g * u_c], axis=1)
+    def lop_a(u):
+        u_c = memory(u)
+        return concatenate([D_i * u_c, D_f * u_c, D_o * u[:, :H], D_g * u_c], axis=1)
 
-    return Linear(rop, lop)
-
-
-@_lstm_cell.linear(1)
-def _(y, a, s):
-    """dc' = f dc, dh' = k dc'; of the old state c alone matters."""
-    H = y.shape[1] // 2
-    f, o, t = sigmoid(a[:, H : 2 * H]), sigmoid(a[:, 2 * H : 3 * H]), tanh(y[:, H:])
-    k = o * (1.0 - t * t)
-    old_c = (slice(None), slice(H, None))
-
-    def rop(v):
+    def rop_s(v):
         dc = f * v[:, H:]
         return concatenate([k * dc, dc], axis=1)
 
-    def lop(u):
-        u_c = k * u[:, :H]
-        u_c += u[:, H:]
+    def lop_s(u):
+        u_c = memory(u)
         u_c *= f
         return scatter(u_c, key=old_c, shape=_shape(u))
 
-    return Linear(rop, lop)
+    def memory(u):
+        """The cotangent of c'."""
+        u_c = k * u[:, :H]
+        u_c += u[:, H:]
+        return u_c
+
+    return Linear(rop_a, lop_a), Linear(rop_s, lop_s)
 
 
 def lstm_cell(a, s):
