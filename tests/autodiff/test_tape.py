@@ -311,6 +311,36 @@ def cut(theta, *spans):
     return [view(theta, start=start, shape=shape, name=f"p{i}") for i, (start, shape) in enumerate(spans)]
 
 
+@pytest.mark.parametrize("uses", [1, 2, 15, 16, 17, 40])
+@pytest.mark.parametrize("rows", [2, 600])
+def test_uses_of_one_matrix_are_joined(uses, rows, monkeypatch):
+    """The same gradient, of fewer products, where a matrix is used over and over by few rows; other uses may mix in."""
+
+    def f(theta):
+        (W,) = cut(theta, (1, (3, 2)))
+        h = dev(np.linspace(-1.0, 1.0, 2 * rows).reshape(rows, 2))
+        for _ in range(uses):
+            h = ops.tanh(ops.affine(h, W) + ops.sum(W) * 0.1)
+        return h
+
+    theta = dev(np.linspace(-0.5, 0.7, 7))
+    r, J = linearize(f, theta)
+    u, products = dev(np.cos(np.arange(2.0 * rows)).reshape(rows, 2)), []
+    matrix_map = ops._of_matrix
+    monkeypatch.setattr(ops, "_of_matrix", lambda h, *args: products.append(h.shape[0]) or matrix_map(h, *args))
+    found = J.lop(u)
+    whole, rest = divmod(uses, 16)
+    joined = [16 * rows] * whole + [rest * rows] * (rest > 1)
+    assert products == (joined if rows == 2 else [])
+    close(found, sum(host(node_u) for node_u in _lop_by_columns(J, u)))
+    check.adjoint(f, theta)
+
+
+def _lop_by_columns(J, u):
+    """J' u, one entry of theta after the other, from R-ops."""
+    return [dev(e * host((J.rop(dev(e)) * u).sum())) for e in np.eye(7)]
+
+
 def _recurrent(theta):
     (W,) = cut(theta, (0, (2, 2)))
     h = dev([[0.3, -0.5]])
@@ -810,3 +840,20 @@ def test_traced_values_can_be_told_apart_and_kept_in_sets():
         return x
 
     linearize(f, dev(X))
+
+
+def test_rules_of_all_arguments_together(monkeypatch):
+    """One call gives every argument's map; those that are traced are taken."""
+    calls = []
+    op = primitive(lambda x, y: 2.0 * x + 3.0 * y)
+    monkeypatch.delitem(PRIMITIVES, op.name)
+
+    @op.linear("together")
+    def _(z, x, y):
+        calls.append(z)
+        return ops.diagonal(2.0), ops.diagonal(3.0)
+
+    close(jacobian(lambda x: op(x, dev(X)))(dev(X)), 2.0 * np.eye(3))
+    close(jacobian(lambda x: op(dev(X), x))(dev(X)), 3.0 * np.eye(3))
+    close(jacobian(lambda x: op(x, x))(dev(X)), 5.0 * np.eye(3))
+    assert len(calls) == 3
