@@ -643,9 +643,6 @@ def matmul(a, b):
     return reshape(y, y.shape[:-1]) if b.ndim == 1 else y
 
 
-_FEW_ROWS = 512  # a matrix product over more rows gains nothing by being joined with others
-
-
 @primitive
 def _affine(h, W, *, name):
     """h @ W[:-1] + W[-1]"""
@@ -665,11 +662,6 @@ def _(a, h, W, *, name):
 
 @_affine.linear(1)
 def _(a, h, W, *, name):
-    return _of_matrix(h, W.shape, name)
-
-
-def _of_matrix(h, shape, name):
-    """V -> (h 1) V for V of `shape`: an affine layer as a linear map of its matrix."""
     rows = _rows(h)
 
     def rop(V):
@@ -679,7 +671,7 @@ def _of_matrix(h, shape, name):
         u = _rows(u)
         if type(u) is Var or type(rows) is Var:
             return concatenate([rows.T @ u, sum(u, axis=0, keepdims=True)])
-        return into(u, xp.empty(shape, u.dtype))
+        return into(u, xp.empty(W.shape, u.dtype))
 
     def into(u, out):
         u = _rows(u)
@@ -687,13 +679,7 @@ def _of_matrix(h, shape, name):
         u.sum(axis=0, out=out[-1])
         return out
 
-    def join(uses):
-        inputs, cotangents = zip(*((_rows(linear.factor), _rows(u)) for linear, u in uses), strict=True)
-        return _of_matrix(xp.concatenate(inputs), shape, name), xp.concatenate(cotangents)
-
-    if type(h) is Var:
-        return Linear(rop, lop, factor=h)
-    return Linear(rop, lop, into, factor=h, join=join if rows.shape[0] <= _FEW_ROWS else None)
+    return Linear(rop, lop, None if type(h) is Var else into, factor=h)
 
 
 def _rows(h):

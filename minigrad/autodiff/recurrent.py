@@ -5,7 +5,7 @@ The tape's operations have one output, so the state is one matrix, s = (h | c): 
 """
 
 from ..backend import xp
-from .ops import concatenate, scatter, sigmoid, tanh
+from .ops import concatenate, getitem, scatter, sigmoid, tanh
 from .tape import Linear, _shape, primitive
 
 

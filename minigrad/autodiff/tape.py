@@ -25,7 +25,6 @@ from ..linalg.operator import LinearOperator
 from ..parallel import ALONE
 
 _levels = itertools.count()
-JOINED = 16  # uses of a parameter that wait for each other: more would keep more cotangents alive
 PRIMITIVES = {}  # name -> Primitive; the op table of the tests must cover it
 
 
@@ -63,14 +62,13 @@ class Linear:
     """A linear map and its transpose around one cached coefficient.
 
     `rop(v)` maps a tangent of the argument to one of the output, `lop(u)` a cotangent of the output to one of the
-    argument. `into(u, out)`, where given, is `lop` written into existing memory. `join(uses)`, where given, makes of
-    several uses [(linear, u), ...] of one argument a single (linear, u) with the same sum of lop(u).
+    argument. `into(u, out)`, where given, is `lop` written into existing memory.
     """
 
-    __slots__ = ("factor", "into", "join", "lop", "rop")
+    __slots__ = ("factor", "into", "lop", "rop")
 
-    def __init__(self, rop, lop, into=None, factor=None, join=None):
-        self.rop, self.lop, self.into, self.join = rop, lop, into, join
+    def __init__(self, rop, lop, into=None, factor=None):
+        self.rop, self.lop, self.into = rop, lop, into
         self.factor = factor  # what curvature code needs to know of the map: an affine layer's input h
 
 
@@ -223,10 +221,6 @@ class Jacobian(LinearOperator):
     def _last_use(self):
         return {i: node.out for node in self.nodes for i, _ in node.inputs}
 
-    @functools.cached_property
-    def _first_join(self):
-        return {i: node.out for node in reversed(self.nodes) for i, linear in node.inputs if linear.join is not None}
-
     def _matvec(self, v):
         return self.rop(v.reshape(self.x_shape)).reshape(-1)
 
@@ -276,12 +270,8 @@ class Jacobian(LinearOperator):
                 yield node, cotangent
 
     def _backwards(self, u, gradient):
-        """The reverse loop; `gradient` collects the cotangent of x, or is None if nobody wants it.
-
-        A recurrent net uses its matrix at each step: such uses are joined, some at a time, into one deep product.
-        """
+        """The reverse loop; `gradient` collects the cotangent of x, or is None if nobody wants it."""
         cotangents, slots = {self.out: u}, {} if gradient is None else gradient.slots
-        waiting = {}  # tape index of a parameter -> [(linear, cotangent), ...]
         for node in reversed(self.nodes):
             if node.out not in cotangents:  # a parameter, in a sweep that leaves those out
                 continue
@@ -293,24 +283,18 @@ class Jacobian(LinearOperator):
             for i, linear in node.inputs:
                 if gradient is None and (i == 0 or i in self._views):
                     continue
-                slot, v = slots.get(i), u
-                if slot is not None and linear.join is not None:
-                    uses = waiting.setdefault(i, [])
-                    uses.append((linear, u))
-                    if len(uses) < JOINED and self._first_join[i] != node.out:
-                        continue
-                    linear, v = linear.join(waiting.pop(i)) if len(uses) > 1 else uses.pop()
+                slot = slots.get(i)
                 if slot is None:
-                    term = linear.lop(v)
+                    term = linear.lop(u)
                     cotangents[i] = cotangents[i] + term if i in cotangents else term
                 elif i in cotangents:
-                    slot += linear.lop(v)
+                    slot += linear.lop(u)
                 else:  # the first cotangent is assigned, in its place in the gradient
                     cotangents[i] = slot
                     if linear.into is None:
-                        slot[...] = linear.lop(v)
+                        slot[...] = linear.lop(u)
                     else:
-                        linear.into(v, slot)
+                        linear.into(u, slot)
         if gradient is not None:
             gradient.direct = cotangents.get(0)
 

@@ -22,9 +22,9 @@ from .layout import Layout
 class LSTM:
     """`hidden` cells over sequences of `n_in` inputs a step; `n_out` outputs after the last step.
 
-    net(p, x): x (N, T, n_in) -> r (N, n_out), p a dict of views: "lstm" (n_in + hidden + 1, 4 hidden), whose columns
-    are the gates i, f, o and the candidate g, and "output" (hidden + 1, n_out). net.apply(theta, x): the same from flat
-    theta. The tape has four nodes a step, so memory grows like T.
+    net(p, x): x (N, T, n_in) -> r (N, n_out), p a dict of views: "lstm" (n_in + hidden + 1, 4 hidden), whose columns are
+    the gates i, f, o and the candidate g, and "output" (hidden + 1, n_out). net.apply(theta, x): the same from flat
+    theta. The tape has a few nodes a step, so memory grows like T.
     """
 
     n_in: int

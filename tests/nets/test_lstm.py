@@ -1,4 +1,4 @@
-"""The LSTM against plain loops over samples, steps and cells; its dense Gauss-Newton matrix, memory, messages."""
+"""The LSTM against plain loops over samples, steps and cells; its dense Gauss-Newton matrix; its memory; its messages."""
 
 import dataclasses
 import re
