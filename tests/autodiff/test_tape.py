@@ -311,31 +311,6 @@ def cut(theta, *spans):
     return [view(theta, start=start, shape=shape, name=f"p{i}") for i, (start, shape) in enumerate(spans)]
 
 
-@pytest.mark.parametrize("uses", [1, 2, 15, 16, 17, 40])
-@pytest.mark.parametrize("rows", [2, 600])
-def test_uses_of_one_matrix_are_joined(uses, rows, monkeypatch):
-    """The same gradient, of fewer products, where a matrix is used over and over by few rows; other uses may mix in."""
-
-    def f(theta):
-        (W,) = cut(theta, (1, (3, 2)))
-        h = dev(np.linspace(-1.0, 1.0, 2 * rows).reshape(rows, 2))
-        for _ in range(uses):
-            h = ops.tanh(ops.affine(h, W) + ops.sum(W) * 0.1)
-        return h
-
-    theta = dev(np.linspace(-0.5, 0.7, 7))
-    r, J = linearize(f, theta)
-    u, products = dev(np.cos(np.arange(2.0 * rows)).reshape(rows, 2)), []
-    matrix_map = ops._of_matrix
-    monkeypatch.setattr(ops, "_of_matrix", lambda h, *args: products.append(h.shape[0]) or matrix_map(h, *args))
-    found = J.lop(u)
-    whole, rest = divmod(uses, 16)
-    joined = [16 * rows] * whole + [rest * rows] * (rest > 1)
-    assert products == (joined if rows == 2 else [])
-    close(found, sum(host(node_u) for node_u in _lop_by_columns(J, u)))
-    check.adjoint(f, theta)
-
-
 def _lop_by_columns(J, u):
     """J' u, one entry of theta after the other, from R-ops."""
     return [dev(e * host((J.rop(dev(e)) * u).sum())) for e in np.eye(7)]
