@@ -65,8 +65,27 @@ def inversions(work):
     return invert
 
 
+def recurrent(work, problem, xp):
+    """Of an LSTM: a step's products, of (x_t h), for every step, and the output layer's; all steps share arrays."""
+    shapes = [(m - 1, n) for m, n in work.shapes]
+    array = lambda *shape: xp.ones(shape, xp.float32)
+    weights = lambda flat: [layer[:-1] for layer in work.layers(xp.asarray(flat))]
+    w, v, gradient = weights(problem.theta), weights(problem.v), weights(xp.empty_like(problem.theta))
+    h, dh = ([array(work.n, m) for m, _ in shapes] for _ in range(2))
+    a, u = ([array(work.n, n) for _, n in shapes] for _ in range(2))
+    done = []
+    for k, times in ((0, work.steps), (1, 1)):
+        first = [(h[k], w[k], a[k])]
+        back = [(h[k].T, u[k], gradient[k]), (u[k], w[k].T, dh[k])]
+        tangents = [(dh[k], w[k], a[k]), (h[k], v[k], a[k])]
+        done += times * (first + back + (tangents if work.kind == "product" else []))
+    return done
+
+
 def products(work, problem, xp):
     """The list of (left, right, out) of a work, in the order of the computation."""
+    if work.net == "lstm":
+        return recurrent(work, problem, xp)
     rng = xp.random.default_rng(0)
     weights = lambda flat: [layer[:-1] for layer in work.layers(flat)]
     arrays = lambda: [rng.standard_normal((work.n, size), dtype=xp.float32) for size in work.sizes]
@@ -90,6 +109,10 @@ def products(work, problem, xp):
 
 def flops(work):
     """Multiplications and additions of a work's products."""
+    if work.net == "lstm":
+        (m, n), (hidden, out) = work.shapes
+        times = 5 if work.kind == "product" else 3
+        return 2 * work.n * times * (work.steps * (m - 1) * n + (hidden - 1) * out)
     pairs = list(zip(work.sizes, work.sizes[1:]))
     layers, first = sum(m * n for m, n in pairs), pairs[0][0] * pairs[0][1]
     forward, backward, rop = layers, 2 * layers - first, 2 * layers - first

@@ -13,7 +13,8 @@
 # layers' curvature need anything new for them?
 #
 # **The answer.** One word: *rows*. A convolution is an affine layer whose rows are patches of the image, an LSTM is an
-# affine layer in a loop. In both, several rows of one sample meet the same matrix, and all that changes is one more sum.
+# affine layer in a loop. In both, several rows of one sample meet the same matrix, and all that changes is one more
+# sum.
 #
 # **The papers.** The nets are those of Pascanu & Bengio (sections 8.6, 8.7), Desjardins et al. (section 4.3), Benjamin
 # et al. 2018 and 2019. Curvature of shared weights: Grosse & Martens 2016 (convolution), Martens et al. 2018
@@ -41,8 +42,8 @@ from minigrad.autodiff.conv import Window, convolution, global_average, max_pool
 from minigrad.curvature import affine_layers, fisher, kronecker_factors, pixel_moments
 from minigrad.data import images, mnist
 from minigrad.losses import Categorical, Gaussian
-from minigrad.nets import Layout, WhitenedNet, whitening
-from minigrad.plot import BLACK, BLUE, GREY, ORANGE, VERMILLION, figure, label_ends
+from minigrad.nets import Layout, WhitenedNet, lstm, whitening
+from minigrad.plot import BLUE, GREY, VERMILLION, figure, label_ends
 
 QUICK = os.environ.get("MINIGRAD_QUICK") == "1"
 minigrad.use("numpy")
@@ -114,11 +115,11 @@ close(J.rop(v), patches(v, Window(3, stride=2, padding=1)))
 #
 # $$ f(x, W, u) = \langle u, \operatorname{patches}(x)\, W \rangle , $$
 #
-# linear in each. Leave out one argument, and what remains is the answer to a question: without $u$, the pre-activations;
-# without $W$, the gradient of the weights, $\operatorname{patches}(x)^\top u$; without $x$, the cotangent of the image,
-# $\operatorname{fold}(u W^\top)$. And the derivative of each of the three, in either argument, is another of the three.
-# So three functions, each of which makes patches for a few samples at a time, are closed under differentiation, as often
-# as one likes. The R-op, with a tangent for image and weights at once, is the product rule:
+# linear in each. Leave out one argument, and what remains is the answer to a question: without $u$, the
+# pre-activations; without $W$, the gradient of the weights, $\operatorname{patches}(x)^\top u$; without $x$, the
+# cotangent of the image, $\operatorname{fold}(u W^\top)$. And the derivative of each of the three, in either argument,
+# is another of the three. So three functions, each of which makes patches for a few samples at a time, are closed under
+# differentiation, as often as one likes. The R-op, with a tangent for image and weights at once, is the product rule:
 
 # %%
 same = Window(3, padding=1)
@@ -153,20 +154,17 @@ assert ((J.lop(np.ones_like(y)) != 0) == np.isin(maps, y)).all()
 #
 # At each step the input and the last hidden state meet one matrix, and a cell makes four gates of what comes out:
 #
-# $$ (i, f, g, o) = (x_t\ h_{t-1}\ 1)\, W, \qquad
+# $$ (i, f, o, g) = (x_t\ h_{t-1}\ 1)\, W, \qquad
 #    c_t = \sigma(f)\, c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t) . $$
 
+
 # %%
-from minigrad.autodiff.recurrent import lstm_cell  # noqa: E402
-from minigrad.nets import lstm  # noqa: E402
-
-
 def by_steps(W, out, x, hidden):
     """The net, in NumPy, step by step; samples are rows."""
     sigmoid = lambda a: 1 / (1 + np.exp(-a))
     h = c = np.zeros((len(x), hidden))
     for t in range(x.shape[1]):
-        i, f, g, o = np.split(np.hstack([x[:, t], h]) @ W[:-1] + W[-1], 4, axis=1)
+        i, f, o, g = np.split(np.hstack([x[:, t], h]) @ W[:-1] + W[-1], 4, axis=1)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
     return h @ out[:-1] + out[-1]
@@ -211,11 +209,12 @@ label_ends(ax)
 # takes input and cotangent for independent, as K-FAC does; *reduce* takes a sample's rows for so alike that their mean
 # stands for each:
 #
-# $$ \text{expand:}\quad A = \tfrac1T\, \mathbb E \Big[ \sum_t H_{tt} \Big],\ \ S = \mathbb E \Big[ \sum_t D_{tt} \Big]
-#    \qquad\qquad
-#    \text{reduce:}\quad A = \mathbb E \big[ (\bar h\ 1)^\top (\bar h\ 1) \big],\ \
-#    \bar h = \tfrac1T \sum_t h_t,\ \ S = \mathbb E \Big[ \Big( \sum_t \delta_t \Big)^{\!\top} \Big( \sum_t \delta_t \Big)
-#    \Big] . $$
+# $$ \text{expand:}\quad A = \tfrac1T\, \mathbb E \Big[ \sum_t H_{tt} \Big], \qquad
+#    S = \mathbb E \Big[ \sum_t D_{tt} \Big] $$
+#
+# $$ \text{reduce:}\quad A = \mathbb E \big[ (\bar h\ 1)^\top (\bar h\ 1) \big], \qquad
+#    S = \mathbb E \big[ \bar\delta^\top \bar\delta \big], \qquad
+#    \bar h = \tfrac1T \sum_t h_t, \quad \bar\delta = \sum_t \delta_t . $$
 #
 # Where does each $1/T$ come from? In *expand*, from $\sum_t \mathbb E[H_{tt}] \otimes \mathbb E[D_{tt}]$: a sum of
 # products is taken for $T$ times the product of the two means over $t$, $T \cdot \frac{\sum H}{T} \otimes \frac{\sum
@@ -277,8 +276,8 @@ for title, function, right in (("a loss for each row", apart, "expand"), ("rows 
     assert [way for way, error in off.items() if error < 1e-12] == [right]
 
 # %% [markdown]
-# The samples' gradients themselves, which TONGA, EKFAC's diagonal and the empirical Fisher need, are the sums over rows,
-# a few samples at a time.
+# The samples' gradients themselves, which TONGA, EKFAC's diagonal and the empirical Fisher need, are the sums over
+# rows, a few samples at a time.
 #
 # ## 5. Whitening pixels
 #
@@ -290,8 +289,9 @@ for title, function, right in (("a loss for each row", apart, "expand"), ("rows 
 #    \end{pmatrix} \Omega . $$
 #
 # One thing is easy to get wrong. A pixel $x$ becomes $(x - c)\, U^\top$; so the zeros around an image become $-c\,
-# U^\top$, and that is what must stand there: pad first, then whiten. Whitened first and padded with zeros afterwards, the
-# net is another function at its edges:
+# U^\top$, and that is what must stand there: pad first, then whiten. Whitened first and padded with zeros afterwards,
+# the net is another function at its edges:
+
 
 # %%
 class Small:

@@ -37,6 +37,7 @@ EQUIVALENT = Path(__file__).with_name("faults_equivalent.toml")
 TESTS = {
     "minigrad/autodiff/ops.py": ["tests/autodiff"],
     "minigrad/autodiff/tape.py": ["tests/autodiff"],
+    "minigrad/autodiff/recurrent.py": ["tests/nets/test_lstm.py", "tests/autodiff/test_ops.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_objective.py"],
     "minigrad/function_space/distance.py": ["tests/function_space/test_distance.py"],
     "minigrad/function_space/embedding.py": ["tests/function_space/test_embedding.py"],
@@ -71,6 +72,7 @@ TESTS = {
     "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
     "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
     "minigrad/nets/mlp.py": ["tests/nets"],
+    "minigrad/nets/lstm.py": ["tests/nets/test_lstm.py"],
     "minigrad/nets/dropout.py": ["tests/nets/test_dropout.py"],
     "minigrad/nets/normalization.py": ["tests/nets/test_normalization.py"],
     "minigrad/nets/whitening.py": ["tests/nets/test_whitening.py"],

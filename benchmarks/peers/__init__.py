@@ -51,16 +51,17 @@ class Amortized:
 
 
 class Peer:
-    """What a worker asks of a peer. A kind of work that it lacks is left out of its column."""
+    """What a worker asks of a peer. A kind of work, or of net, that it lacks is left out of its column."""
 
     title = ""
     distributions = ()
+    nets = ("mlp",)
 
     def __init__(self, backend):
         self.backend = backend
 
     def does(self, work):
-        return getattr(self, work.kind, None) is not None
+        return work.net in self.nets and getattr(self, work.kind, None) is not None
 
     def prepare(self, work, problem):
         """A function that does the work once; what need not be timed is done before."""

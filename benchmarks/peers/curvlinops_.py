@@ -31,6 +31,7 @@ class Net(Module):
 class Curvlinops(Torch):
     title = "curvlinops"
     distributions = ("curvlinops-for-pytorch", "torch")
+    nets = ("mlp",)
 
     gradient = None
 

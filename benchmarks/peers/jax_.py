@@ -13,11 +13,29 @@ ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 def outputs(work, x, params):
+    if work.net == "lstm":
+        return lstm(work, x, params)
     act, h = ACTIVATIONS[work.activation], x
     for w, b in params[:-1]:
         h = act(h @ w + b)
     w, b = params[-1]
     return h @ w + b
+
+
+def lstm(work, x, params):
+    """The inputs' share of all steps' pre-activations is one product; a scan does the rest."""
+    (w, b), (w_out, b_out) = params
+    n_in, hidden, _ = work.sizes
+
+    def step(state, from_x):
+        h, c = state
+        i, f, o, g = jnp.split(from_x + h @ w[n_in:], 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+    zeros = jnp.zeros((x.shape[0], hidden), x.dtype)
+    (h, _), _ = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1) @ w[:n_in] + b)
+    return h @ w_out + b_out
 
 
 def loss_of(work, r, t):
@@ -59,6 +77,7 @@ def conjugate_gradients(product, b):
 class Jax(Peer):
     title = "JAX (jit)"
     distributions = ("jax", "jaxlib")
+    nets = ("mlp", "lstm")
 
     def setup(self, work, problem):
         split = lambda flat: [(jnp.asarray(m[:-1]), jnp.asarray(m[-1])) for m in work.layers(flat)]

@@ -108,13 +108,9 @@ class Tape:
         if self.check_finite and not item(xp.isfinite(untraced(y)).all()):
             raise FloatingPointError(f"non-finite value out of {_described(op, args, params)}")
         self.nested = self.nested or type(y) is Var
-        inputs, operands = [], []
-        for i, arg in enumerate(args):
-            if type(arg) is Var and arg.tape is self:
-                operands.append(arg.index)
-                inputs.append((arg.index, op.rule(i, y, values, params)))
-            else:
-                operands.append(_shape(arg))
+        traced = [i for i, arg in enumerate(args) if type(arg) is Var and arg.tape is self]
+        inputs = [(args[i].index, linear) for i, linear in zip(traced, op.maps(traced, y, values, params), strict=True)]
+        operands = [arg.index if i in traced else _shape(arg) for i, arg in enumerate(args)]
         span = _span(params) if op is view and operands[0] == 0 else None
         node = Node(op, len(self.nodes) + 1, inputs, operands, _shape(y), params.get("name"), span)
         self.nodes.append(node)
@@ -152,7 +148,10 @@ class Primitive:
             raise kind(f"{_described(self, args, params)}: {error}") from error
 
     def linear(self, *positions):
-        """Register rule(y, *args, **params) -> Linear for these arguments; no position means all: rule(i, y, ...)."""
+        """Register rule(y, *args, **params) -> Linear for these arguments; no position means all: rule(i, y, ...).
+
+        The position "together" means a rule that returns the Linears of all arguments, where they share coefficients.
+        """
 
         def register(rule):
             for position in positions or ("all",):
@@ -160,6 +159,13 @@ class Primitive:
             return rule
 
         return register
+
+    def maps(self, positions, y, args, params):
+        """The linear maps dy/d(argument i), i in positions."""
+        if "together" in self.rules:
+            maps = self.rule("together", y, args, params)
+            return [maps[i] for i in positions]
+        return [self.rule(i, y, args, params) for i in positions]
 
     def rule(self, i, y, args, params):
         """The linear map dy/d(argument i) at these argument values."""

@@ -4,6 +4,7 @@ from .autoencoder import autoencoder
 from .dropout import Dropout
 from .init import FanIn, Glorot, He, Sparse
 from .layout import Layout
+from .lstm import LSTM, lstm
 from .mlp import ACTIVATIONS, MLP, mlp
 from .normalization import BatchNorm, MeanOnly
 from .whitening import WhitenedNet, Whitening, from_whitened, to_whitened, whitening
@@ -13,6 +14,8 @@ __all__ = [
     "autoencoder",
     "Layout",
     "MLP",
+    "LSTM",
+    "lstm",
     "ACTIVATIONS",
     "Glorot",
     "He",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from minigrad.autodiff import conv, ops, tape
+from minigrad.autodiff import conv, ops, recurrent, tape
 from minigrad.autodiff.conv import Window
 from tests.autodiff import plain_images
 from tests.helpers import dev
@@ -454,4 +454,18 @@ IMAGES = [
          lambda u: plain_images.put(u, _winner((2, 2, 2, 2)), Window(2), (2, 3, 3, 2)), ((2, 2, 2, 2),)),
 ]  # fmt: skip
 
-CASES = ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS + IMAGES
+
+def _cell(a, s):
+    """(h | c) of an LSTM, cell by cell."""
+    H = s.shape[1] // 2
+    y = np.empty_like(s)
+    for n, j in np.ndindex(len(s), H):
+        i, f, o, g = (a[n, gate * H + j] for gate in range(4))
+        c = special.expit(f) * s[n, H + j] + special.expit(i) * math.tanh(g)
+        y[n, j], y[n, H + j] = special.expit(o) * math.tanh(c), c
+    return y
+
+
+RECURRENT = rows("lstm_cell", recurrent.lstm_cell, _cell, ((3, 8), (3, 4)), ((1, 4), (1, 2)), ((0, 8), (0, 4)))
+
+CASES = ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS + IMAGES + RECURRENT

@@ -311,6 +311,11 @@ def cut(theta, *spans):
     return [view(theta, start=start, shape=shape, name=f"p{i}") for i, (start, shape) in enumerate(spans)]
 
 
+def _lop_by_columns(J, u):
+    """J' u, one entry of theta after the other, from R-ops."""
+    return [dev(e * host((J.rop(dev(e)) * u).sum())) for e in np.eye(7)]
+
+
 def _recurrent(theta):
     (W,) = cut(theta, (0, (2, 2)))
     h = dev([[0.3, -0.5]])
@@ -810,3 +815,20 @@ def test_traced_values_can_be_told_apart_and_kept_in_sets():
         return x
 
     linearize(f, dev(X))
+
+
+def test_rules_of_all_arguments_together(monkeypatch):
+    """One call gives every argument's map; those that are traced are taken."""
+    calls = []
+    op = primitive(lambda x, y: 2.0 * x + 3.0 * y)
+    monkeypatch.delitem(PRIMITIVES, op.name)
+
+    @op.linear("together")
+    def _(z, x, y):
+        calls.append(z)
+        return ops.diagonal(2.0), ops.diagonal(3.0)
+
+    close(jacobian(lambda x: op(x, dev(X)))(dev(X)), 2.0 * np.eye(3))
+    close(jacobian(lambda x: op(dev(X), x))(dev(X)), 3.0 * np.eye(3))
+    close(jacobian(lambda x: op(x, x))(dev(X)), 5.0 * np.eye(3))
+    assert len(calls) == 3

@@ -1,0 +1,82 @@
+"""The cell of a recurrent net as one primitive: long short-term memory (Hochreiter & Schmidhuber 1997), with the forget
+gate of Gers, Schmidhuber & Cummins (2000).
+
+The tape's operations have one output, so the state is one matrix, s = (h | c): the cell's output beside its memory.
+"""
+
+from ..backend import xp
+from .ops import concatenate, scatter, sigmoid, tanh
+from .tape import Linear, _shape, primitive
+
+
+@primitive
+def _lstm_cell(a, s):
+    """(h' | c') of one step"""
+    H = s.shape[-1] // 2 if s.ndim == 2 else 0
+    if H < 1 or s.shape[1] != 2 * H or a.shape != (s.shape[0], 4 * H):
+        raise ValueError(f"a {a.shape} does not match the state {s.shape}: expected a (N, 4 H) and (h | c) (N, 2 H)")
+    gates, g = sigmoid.value(a[:, : 3 * H]), xp.tanh(a[:, 3 * H :])
+    i, f, o = gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :]
+    y = xp.empty(s.shape, xp.result_type(gates, s))
+    h, c = y[:, :H], y[:, H:]
+    xp.multiply(f, s[:, H:], out=c)
+    g *= i
+    c += g
+    xp.tanh(c, out=h)
+    h *= o
+    return y
+
+
+@_lstm_cell.linear("together")
+def _(y, a, s):
+    """With k = o (1 - tanh(c')^2) = o - h' tanh c', and of the old state c alone:
+
+    dc' = i' g da_i + c f' da_f + i g' da_g + f dc,   dh' = o' tanh c' da_o + k dc'.
+    """
+    H = y.shape[1] // 2
+    gates, g, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:])
+    i, f, o = gates[:, :H], sigmoid(a[:, H : 2 * H]), gates[:, 2 * H :]  # f is kept, and would keep all gates with it
+    slopes = 1.0 - gates
+    slopes *= gates
+    D_i, D_f, D_o = slopes[:, :H] * g, slopes[:, H : 2 * H] * s[:, H:], slopes[:, 2 * H :] * t
+    g *= g
+    D_g, k = i - i * g, o - t * y[:, :H]
+    old_c = (slice(None), slice(H, None))
+
+    def rop_a(v):
+        dc = D_i * v[:, :H]
+        dc += D_f * v[:, H : 2 * H]
+        dc += D_g * v[:, 3 * H :]
+        dh = D_o * v[:, 2 * H : 3 * H]
+        dh += k * dc
+        return concatenate([dh, dc], axis=1)
+
+    def lop_a(u):
+        u_c = memory(u)
+        return concatenate([D_i * u_c, D_f * u_c, D_o * u[:, :H], D_g * u_c], axis=1)
+
+    def rop_s(v):
+        dc = f * v[:, H:]
+        return concatenate([k * dc, dc], axis=1)
+
+    def lop_s(u):
+        u_c = memory(u)
+        u_c *= f
+        return scatter(u_c, key=old_c, shape=_shape(u))
+
+    def memory(u):
+        """The cotangent of c'."""
+        u_c = k * u[:, :H]
+        u_c += u[:, H:]
+        return u_c
+
+    return Linear(rop_a, lop_a), Linear(rop_s, lop_s)
+
+
+def lstm_cell(a, s):
+    """The state (h' | c') that follows s = (h | c), both (N, 2 H): c' = sigmoid(f) c + sigmoid(i) tanh(g) and
+    h' = sigmoid(o) tanh(c'), for pre-activations a = (i | f | o | g) (N, 4 H) made of the step's input and h.
+
+    Raises ValueError unless the widths match.
+    """
+    return _lstm_cell(a, s)
