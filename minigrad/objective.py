@@ -17,7 +17,7 @@ from .linalg import LinearOperator, SliceRows
 from .linalg.vectors import add_up, dot
 from .parallel import ALONE
 
-WORTH_A_SLICE = 1 << 28  # multiply-adds (rows x parameters) below which a slice costs more than it gains
+WORTH_A_SLICE = 1 << 28  # multiply-adds of a forward pass below which a slice costs more than it gains
 
 
 class SlicedJacobian(LinearOperator):
@@ -203,7 +203,8 @@ class Objective:
             return [slice(None)]
         share = self.ranks.share(n)
         n = share.stop - share.start
-        count = max(1, min(threads(), n * theta.shape[0] // WORTH_A_SLICE, n))
+        work = getattr(self.net, "work", theta.shape[0])  # of a sample; where the net does not say, a row of weights
+        count = max(1, min(threads(), n * work // WORTH_A_SLICE, n))
         if limit is not None:
             count = min(n, count * math.ceil(n / (limit * count)))
         edges = [share.start + n * i // count for i in range(count + 1)]

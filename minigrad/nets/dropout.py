@@ -8,7 +8,8 @@ HCGD on another batch (Benjamin et al. 2018, algorithm 1, line 5). `fit` draws m
 which evaluations see, leaves nothing out.
 
 A mask serves all samples of a batch, whatever batch (batchwise dropout, Graham et al. 2015); Srivastava's differ from
-sample to sample.
+sample to sample. Of a convolution it leaves out whole maps, for neighbouring pixels say nearly the same (spatial
+dropout, Tompson et al. 2015).
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class Dropout:
             raise ValueError(f"Dropout: rate must be a number in [0, 1), got {self.rate!r}")
 
     def __call__(self, h, name):
-        """What is left of the outputs h (N, out) of layer `name`."""
+        """What is left of the outputs h (N, ..., out) of layer `name`."""
         return h if self.masks is None else h * self.masks[name]
 
     def drawn(self, rng, widths, dtype):

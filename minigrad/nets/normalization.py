@@ -6,6 +6,9 @@ mu and var are the batch's mean and variance, unit by unit, and gradients go thr
 on the other samples: the net says that it `couples_samples`. b has no effect, for mu takes it away: its gradient is 0.
 gamma ("layer0.scale", 1 at the start) and beta ("layer0.shift", 0) are parameters like all others.
 
+Of feature maps (N, H, W, C) each channel is a unit, and each place a row: mu and var are over samples and places, and
+gamma and beta serve all places alike (Ioffe & Szegedy 2015, section 3.2).
+
 For use after training, `net.settled(theta, x)` is the net with mu and var of x for constants, the population's. That
 is Ioffe & Szegedy 2015, algorithm 2, for one large batch: theirs averages over many, with var N / (N - 1).
 """
@@ -22,7 +25,7 @@ from ..backend import xp
 class BatchNorm:
     """gamma (a - mu) / sqrt(var + epsilon) + beta.
 
-    population: {layer: (mu, var)}, constants; None takes the batch's, of at least two samples.
+    population: {layer: (mu, var)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
     """
 
     epsilon: float = 1e-5
@@ -35,28 +38,28 @@ class BatchNorm:
             raise ValueError(f"BatchNorm: epsilon must be a positive finite number, got {self.epsilon!r}")
 
     def __call__(self, a, p, name):
-        """The normalized pre-activations of layer `name` for a (N, out); p holds its scale and shift.
+        """The normalized pre-activations of layer `name` for a (N, ..., out); p holds its scale and shift.
 
-        Raises ValueError for a batch of one sample.
+        Raises ValueError for a batch of one sample, unless it has several places.
         """
         if self.population is None:
             check_batch(a, name)
-            normal = ops.standardize(a, self.epsilon)
+            normal = ops.reshape(ops.standardize(_rows(a), self.epsilon), a.shape)
         else:
             mean, variance = self.population[name]
             normal = (a - mean) * (1.0 / xp.sqrt(variance + self.epsilon))
         return normal * p[f"{name}.scale"] + p[f"{name}.shift"]
 
     def moments(self, a):
-        """(mu, var), each (out,), of a (N, out): what `population` holds."""
-        return a.mean(axis=0), a.var(axis=0)
+        """(mu, var), each (out,), of a (N, ..., out): what `population` holds."""
+        return _rows(a).mean(axis=0), _rows(a).var(axis=0)
 
 
 @dataclass(frozen=True)
 class MeanOnly:
     """a - mu + beta: batch normalization that leaves the variance alone (Salimans & Kingma 2016, section 4).
 
-    population: {layer: (mu,)}, constants; None takes the batch's, of at least two samples.
+    population: {layer: (mu,)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
     """
 
     population: dict | None = field(default=None, repr=False, compare=False)
@@ -64,20 +67,25 @@ class MeanOnly:
     start: ClassVar = {"shift": 0.0}
 
     def __call__(self, a, p, name):
-        """The centred pre-activations of layer `name` for a (N, out); p holds its shift. Raises as BatchNorm does."""
+        """The centred pre-activations of layer `name` for a (N, ..., out); p holds its shift. Raises as BatchNorm."""
         if self.population is None:
             check_batch(a, name)
-            mean = ops.mean(a, axis=0)
+            mean = ops.mean(_rows(a), axis=0)
         else:
             (mean,) = self.population[name]
         return a - mean + p[f"{name}.shift"]
 
     def moments(self, a):
-        """(mu,), (out,), of a (N, out): what `population` holds."""
-        return (a.mean(axis=0),)
+        """(mu,), (out,), of a (N, ..., out): what `population` holds."""
+        return (_rows(a).mean(axis=0),)
+
+
+def _rows(a):
+    """a (N, ..., out) as a matrix: what mean and variance are over, one row a sample, or a sample's place."""
+    return ops.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
 
 
 def check_batch(a, name):
-    """Raise ValueError for a batch of one sample: less its mean it is zero, whatever the weights."""
-    if a.shape[0] < 2:
+    """Raise ValueError for a single row: less its mean it is zero, whatever the weights."""
+    if math.prod(a.shape[:-1]) < 2:
         raise ValueError(f"batch normalization of {name!r} needs at least two samples, got a batch of {a.shape[0]}")

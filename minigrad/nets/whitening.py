@@ -116,6 +116,11 @@ class WhitenedNet:
         """Does the net?"""
         return getattr(self.net, "couples_samples", False)
 
+    @property
+    def work(self):
+        """The net's own; whitening adds less."""
+        return getattr(self.net, "work", self.layout.size)
+
     def apply(self, omega, x):
         """r (N, out), by eq. 6 in each whitened layer."""
         p = self.layout.views(omega)
