@@ -71,7 +71,6 @@ TESTS = {
     "minigrad/parallel.py": ["tests/test_parallel.py"],
     "minigrad/optimizers/acp.py": ["tests/optimizers/test_acp.py"],
     "minigrad/optimizers/centred.py": ["tests/optimizers/test_centred.py"],
-    "minigrad/nets/mlp.py": ["tests/nets"],
     "minigrad/nets/lstm.py": ["tests/nets/test_lstm.py"],
     "minigrad/nets/mlp.py": ["tests/nets/test_nets.py", "tests/nets/test_normalization.py"],
     "minigrad/nets/net.py": [

@@ -6,7 +6,6 @@ from .dropout import Dropout
 from .init import FanIn, Glorot, He, Sparse
 from .layout import Layout
 from .lstm import LSTM, lstm
-from .mlp import ACTIVATIONS, MLP, mlp
 from .mlp import MLP, mlp
 from .net import ACTIVATIONS
 from .normalization import BatchNorm, MeanOnly
