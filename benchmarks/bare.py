@@ -82,10 +82,27 @@ def recurrent(work, problem, xp):
     return done
 
 
+def convolutional(work, problem, xp):
+    """Of patches: each layer's products, all places of all samples being rows. Making patches is not counted."""
+    done, backwards, array = [], [], lambda *shape: xp.ones(shape, xp.float32)
+    for k, layer in enumerate(work.layers_in_order):
+        rows = work.n * layer.places
+        p, W, a = array(rows, layer.rows), array(layer.rows, layer.out), array(rows, layer.out)
+        done.append((p, W, a))
+        backwards.append((p.T, a, xp.empty_like(W)))
+        if k > 0:
+            backwards.append((a, W.T, xp.empty_like(p)))
+        if work.kind == "product":
+            done += [(p, W, xp.empty_like(a))] * (1 if k == 0 else 2)
+    return done + backwards
+
+
 def products(work, problem, xp):
     """The list of (left, right, out) of a work, in the order of the computation."""
     if work.net == "lstm":
         return recurrent(work, problem, xp)
+    if work.net == "convolutional":
+        return convolutional(work, problem, xp)
     rng = xp.random.default_rng(0)
     weights = lambda flat: [layer[:-1] for layer in work.layers(flat)]
     arrays = lambda: [rng.standard_normal((work.n, size), dtype=xp.float32) for size in work.sizes]
@@ -109,6 +126,10 @@ def products(work, problem, xp):
 
 def flops(work):
     """Multiplications and additions of a work's products."""
+    if work.net == "convolutional":
+        first, *others = [layer.places * layer.rows * layer.out for layer in work.layers_in_order]
+        times = (3, 5) if work.kind == "product" else (2, 3)
+        return 2 * work.n * (times[0] * first + times[1] * sum(others))
     if work.net == "lstm":
         (m, n), (hidden, out) = work.shapes
         times = 5 if work.kind == "product" else 3

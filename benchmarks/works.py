@@ -107,6 +107,124 @@ class Recurrent(Work):
         return theta
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, or with kernel None a dense layer: side and channels (or units) that go in, what comes out."""
+
+    side: int
+    channels: int
+    out: int
+    kernel: int | None = None
+    padding: int = 0
+
+    @property
+    def places(self):
+        return 1 if self.kernel is None else (self.side + 2 * self.padding - self.kernel + 1) ** 2
+
+    @property
+    def rows(self):
+        """Of the matrix, without the bias's."""
+        return self.channels * (self.side**2 if self.kernel is None else self.kernel**2)
+
+
+@dataclass(frozen=True)
+class Convolutional(Work):
+    """The same kinds for a net of stages, on images (side, side, channels), sizes (channels, classes):
+
+    ("conv", kernel, padding, out), ("fire", squeeze, expand) with 1 x 1 and 3 x 3 expanding maps side by side, "pool"
+    (2 x 2, the largest), "average" (of all places), ("dense", units). relu behind every layer but the last with
+    parameters; normalized: batch normalization before it, with a scale and a shift.
+    """
+
+    side: int = 0
+    stages: tuple = ()
+    normalized: bool = False
+    label: str = ""
+
+    net = "convolutional"
+
+    @property
+    def name(self):
+        return f"{self.kind}-{self.label}-{self.n}"
+
+    @property
+    def input_shape(self):
+        return (self.side, self.side, self.sizes[0])
+
+    @property
+    def layers_in_order(self):
+        """Every Layer."""
+        side, channels, found = self.side, self.sizes[0], []
+        for stage in self.stages:
+            if stage == "pool":
+                side //= 2
+            elif stage == "average":
+                side = 1
+            elif stage[0] == "dense":
+                found.append(Layer(side, channels, stage[1]))
+                side, channels = 1, stage[1]
+            elif stage[0] == "conv":
+                _, kernel, padding, out = stage
+                found.append(Layer(side, channels, out, kernel, padding))
+                side, channels = side + 2 * padding - kernel + 1, out
+            else:
+                _, squeeze, expand = stage
+                found += [Layer(side, channels, squeeze, 1), Layer(side, squeeze, expand, 1)]
+                found.append(Layer(side, squeeze, expand, 3, 1))
+                channels = 2 * expand
+        return found
+
+    @property
+    def shapes(self):
+        """A layer's matrix, and of hidden ones scale and shift, as matrices of one row."""
+        *hidden, last = self.layers_in_order
+        vectors = lambda layer: 2 * [(1, layer.out)] if self.normalized else []
+        shapes = [shape for layer in hidden for shape in [(layer.rows + 1, layer.out), *vectors(layer)]]
+        return [*shapes, (last.rows + 1, last.out)]
+
+    def tamed(self, theta):
+        """theta with scales near 1, in place."""
+        if self.normalized:
+            vectors = [matrix for matrix in self.layers(theta) if len(matrix) == 1]
+            for scale in vectors[::2]:
+                scale += 1
+        return theta
+
+    def outputs(self, x, parameters, do):
+        """The net, from what a peer can `do`; parameters: (W, b) of each matrix, (anything, b) of a vector b."""
+        parameters, layers = iter(parameters), self.layers_in_order
+
+        def layer(h):
+            this, (W, b) = layers.pop(0), next(parameters)
+            a = do.dense(h, W, b) if this.kernel is None else do.convolution(h, W, b, this)
+            if not layers:
+                return a
+            if self.normalized:
+                a = do.normalized(a, next(parameters)[1], next(parameters)[1])
+            return do.relu(a)
+
+        h = x
+        for stage in self.stages:
+            if stage == "pool":
+                h = do.pool(h)
+            elif stage == "average":
+                h = do.average(h)
+            elif stage[0] == "fire":
+                squeezed = layer(h)
+                h = do.joined(layer(squeezed), layer(squeezed))
+            else:
+                h = layer(h)
+        return h
+
+
+CNN = (("conv", 5, 0, 32), "pool", ("conv", 5, 0, 64), "pool", ("dense", 750), ("dense", 10))
+SQUEEZENET = (
+    ("conv", 3, 1, 64), "pool", ("fire", 16, 64), ("fire", 16, 64), "pool",
+    ("fire", 32, 128), ("fire", 32, 128), "pool",
+    ("fire", 48, 192), ("fire", 48, 192), ("fire", 64, 256), ("fire", 64, 256), ("conv", 1, 0, 10), "average",
+)  # fmt: skip
+
+
 def autoencoder(kind, n, title, target, memory=False):
     return Work(kind, AUTOENCODER, "sigmoid", "bernoulli", n, title, target, memory)
 
@@ -114,6 +232,17 @@ def autoencoder(kind, n, title, target, memory=False):
 def lstm(kind, title, target):
     """Images of 28 x 28 pixels, one after the other."""
     return Recurrent(kind, (1, 128, 10), "", "categorical", 64, title, target, steps=784)
+
+
+def cnn(kind, title, target):
+    """The digits' net of Pascanu & Bengio."""
+    return Convolutional(kind, (1, 10), "relu", "categorical", 256, title, target, side=28, stages=CNN, label="cnn")
+
+
+def squeezenet(kind, title, target):
+    """SqueezeNet v1.1 with batch normalization for small images."""
+    options = {"side": 32, "stages": SQUEEZENET, "normalized": True, "label": "squeezenet"}
+    return Convolutional(kind, (3, 10), "relu", "categorical", 64, title, target, **options)
 
 
 WORKS = [
@@ -135,6 +264,10 @@ WORKS = [
     autoencoder("kfac", 1000, "K-FAC update, inverses every 20, autoencoder, N = 1000", 1.2),
     lstm("gradient", "loss + gradient, LSTM of 128 units, 784 steps, N = 64", 3.5),
     lstm("product", "Gauss-Newton product, forward included, LSTM of 128 units, 784 steps, N = 64", 3.0),
+    cnn("gradient", "loss + gradient, MNIST CNN, N = 256", 1.4),
+    cnn("product", "Gauss-Newton product, forward included, MNIST CNN, N = 256", 1.4),
+    squeezenet("gradient", "loss + gradient, SqueezeNet with batch normalization, N = 64", 2.0),
+    squeezenet("product", "Gauss-Newton product, forward included, SqueezeNet with batch normalization, N = 64", 2.0),
     autoencoder("gradient", 5000, "peak memory of the gradient, autoencoder, N = 5000", 1.5, memory=True),
     autoencoder("step", 1000, "peak memory of the natural-gradient step, autoencoder, N = 1000", 1.5, memory=True),
 ]

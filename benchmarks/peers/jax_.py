@@ -15,6 +15,8 @@ ACTIVATIONS = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "relu": jax.nn.relu}
 def outputs(work, x, params):
     if work.net == "lstm":
         return lstm(work, x, params)
+    if work.net == "convolutional":
+        return work.outputs(x, params, Images)
     act, h = ACTIVATIONS[work.activation], x
     for w, b in params[:-1]:
         h = act(h @ w + b)
@@ -36,6 +38,34 @@ def lstm(work, x, params):
     zeros = jnp.zeros((x.shape[0], hidden), x.dtype)
     (h, _), _ = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(x, 0, 1) @ w[:n_in] + b)
     return h @ w_out + b_out
+
+
+class Images:
+    """What it takes for a convolutional net."""
+
+    relu = staticmethod(jax.nn.relu)
+
+    def convolution(h, W, b, layer):
+        kernel = W.reshape(layer.kernel, layer.kernel, layer.channels, layer.out)
+        around = [(layer.padding, layer.padding)] * 2
+        return jax.lax.conv_general_dilated(h, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC")) + b
+
+    def dense(h, W, b):
+        return h.reshape(h.shape[0], -1) @ W + b
+
+    def normalized(a, scale, shift):
+        mean, variance = a.mean((0, 1, 2)), a.var((0, 1, 2))
+        return (a - mean) * jax.lax.rsqrt(variance + 1e-5) * scale + shift
+
+    def pool(h):
+        N, H, W, C = h.shape
+        return h.reshape(N, H // 2, 2, W // 2, 2, C).max((2, 4))
+
+    def average(h):
+        return h.mean((1, 2))
+
+    def joined(h, other):
+        return jnp.concatenate([h, other], 3)
 
 
 def loss_of(work, r, t):
@@ -77,7 +107,7 @@ def conjugate_gradients(product, b):
 class Jax(Peer):
     title = "JAX (jit)"
     distributions = ("jax", "jaxlib")
-    nets = ("mlp", "lstm")
+    nets = ("mlp", "lstm", "convolutional")
 
     def setup(self, work, problem):
         split = lambda flat: [(jnp.asarray(m[:-1]), jnp.asarray(m[-1])) for m in work.layers(flat)]

@@ -6,7 +6,7 @@ import minigrad
 from minigrad.curvature import factors_of, fisher, scores
 from minigrad.linalg import cg, identity
 from minigrad.losses import Bernoulli, Categorical
-from minigrad.nets import lstm, mlp
+from minigrad.nets import lstm, mlp, mnist_convnet, squeezenet
 from minigrad.optimizers import KFAC, FixedDamping
 
 from ..works import CG_ITERATIONS, DAMPING, KFAC_DAMPING, KFAC_INTERVAL, KFAC_MOMENTUM, KFAC_RATE
@@ -16,7 +16,7 @@ from . import Amortized, Peer
 class Minigrad(Peer):
     title = "minigrad"
     distributions = ("numpy",)
-    nets = ("mlp", "lstm")
+    nets = ("mlp", "lstm", "convolutional")
 
     def __init__(self, backend):
         super().__init__(backend)
@@ -24,7 +24,10 @@ class Minigrad(Peer):
 
     def setup(self, work, problem):
         """The Gauss-Newton matrix of these losses is their exact Fisher information."""
-        net = lstm(*work.sizes) if work.net == "lstm" else mlp(list(work.sizes), activation=work.activation)
+        if work.net == "convolutional":
+            net = squeezenet() if work.normalized else mnist_convnet()
+        else:
+            net = lstm(*work.sizes) if work.net == "lstm" else mlp(list(work.sizes), activation=work.activation)
         objective = minigrad.Objective(net, Bernoulli() if work.loss == "bernoulli" else Categorical())
         xp = minigrad.backend.xp
         theta, x, t, v = (xp.asarray(a) for a in (problem.theta, problem.x, problem.t, problem.v))

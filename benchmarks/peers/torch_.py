@@ -17,6 +17,8 @@ def outputs(work, x, params):
     """The net; params are [W, b, W, b, ...]."""
     if work.net == "lstm":
         return lstm(work, x, params)
+    if work.net == "convolutional":
+        return work.outputs(x.permute(0, 3, 1, 2), paired(work, params), Images)
     act, h = ACTIVATIONS[work.activation], x
     for i in range(0, len(params), 2):
         a = torch.addmm(params[i + 1], h, params[i])
@@ -36,6 +38,38 @@ def lstm(work, x, params):
     with torch.backends.mkldnn.flags(enabled=work.kind == "gradient"):
         h, _, _ = torch.lstm(x, state, weights, True, 1, 0.0, True, False, True)
     return torch.addmm(b_out, h[:, -1], w_out)
+
+
+def paired(work, params):
+    """(W, b) of each matrix, (None, vector) of each vector."""
+    params = iter(params)
+    return [(next(params), next(params)) if rows > 1 else (None, next(params)) for rows, _ in work.shapes]
+
+
+class Images:
+    """What it takes for a convolutional net; images are channels first, and so are PyTorch's kernels."""
+
+    relu = staticmethod(F.relu)
+
+    def convolution(h, W, b, layer):
+        kernel = W.view(layer.kernel, layer.kernel, layer.channels, layer.out).permute(3, 2, 0, 1)
+        return F.conv2d(h, kernel, b, padding=layer.padding)
+
+    def dense(h, W, b):
+        rows = h.permute(0, 2, 3, 1).flatten(1) if h.ndim == 4 else h
+        return torch.addmm(b, rows, W)
+
+    def normalized(a, scale, shift):
+        return F.batch_norm(a, None, None, scale, shift, training=True, eps=1e-5)
+
+    def pool(h):
+        return F.max_pool2d(h, 2)
+
+    def average(h):
+        return h.mean((2, 3))
+
+    def joined(h, other):
+        return torch.cat([h, other], 1)
 
 
 def loss_of(work, r, t):
@@ -58,7 +92,7 @@ def metric(work, r):
 class Torch(Peer):
     title = "PyTorch"
     distributions = ("torch",)
-    nets = ("mlp", "lstm")
+    nets = ("mlp", "lstm", "convolutional")
 
     def __init__(self, backend):
         super().__init__(backend)
@@ -71,7 +105,7 @@ class Torch(Peer):
 
     def split(self, work, flat):
         flat = torch.as_tensor(flat, device=self.device)
-        return [part.clone() for layer in work.layers(flat) for part in (layer[:-1], layer[-1])]
+        return [part.clone() for layer in work.layers(flat) for part in (layer[:-1], layer[-1]) if part.numel()]
 
     def gradient(self, work, problem):
         params, x, t, _ = self.setup(work, problem)
