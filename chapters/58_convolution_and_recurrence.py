@@ -42,8 +42,9 @@ from minigrad.autodiff.conv import Window, convolution, global_average, max_pool
 from minigrad.curvature import affine_layers, fisher, kronecker_factors, pixel_moments
 from minigrad.data import images, mnist
 from minigrad.losses import Categorical, Gaussian
-from minigrad.nets import Layout, WhitenedNet, lstm, whitening
-from minigrad.plot import BLUE, GREY, VERMILLION, figure, label_ends
+from minigrad.nets import Convolution, Dense, Glorot, Layout, MaxPool, WhitenedNet, convnet, lstm, whitening
+from minigrad.optimizers import KFAC, PRONG, SGD, LevenbergMarquardt
+from minigrad.plot import BLUE, GREY, ORANGE, VERMILLION, figure, label_ends
 
 QUICK = os.environ.get("MINIGRAD_QUICK") == "1"
 minigrad.use("numpy")
@@ -317,3 +318,76 @@ V, white = omega.reshape(19, 4), (x - phi.c) @ phi.U.T
 wrong = global_average(np.tanh(convolution(white, V, same)))
 print(f"padded after whitening, r is off by {abs(wrong - net.apply(theta, x)).max():.2f}")
 assert abs(wrong - net.apply(theta, x)).max() > 0.01
+
+# %% [markdown]
+# ## 6. The methods on a convolutional net
+#
+# Nothing in the optimizers knows of convolutions. They ask the tape for rows and deltas, and it has them. A small net on
+# MNIST, each method for equally many updates on the same batches; learning rates and dampings set by hand, so this shows
+# that the methods work, not which is best (that takes tuning: chapters 75 and 90).
+
+# %%
+stages = [Convolution(8, 5), MaxPool(2), Convolution(16, 5), MaxPool(2), Dense(10)]
+net = convnet((28, 28, 1), stages, "tanh", init=Glorot())
+print(net.layout)
+print(f"{net.work:,} multiply-adds a sample: {net.work / net.layout.size:.0f} for each parameter")
+objective = minigrad.Objective(net, Categorical())
+updates, size = (4, 100) if QUICK else (80, 500)
+train = (images(x_train, 1), t_train)
+methods = {
+    "SGD": SGD(0.05, momentum=0.9),
+    "PRONG": PRONG(0.02, momentum=0.9, interval=20, samples=size, epsilon=0.1),
+    "K-FAC, expand": KFAC(damping=LevenbergMarquardt(1.0)),
+    "K-FAC, reduce": KFAC(damping=LevenbergMarquardt(1.0), shared="reduce"),
+}
+fig, ax = figure(height=3.0)
+for (name, method), colour in zip(methods.items(), (GREY, ORANGE, BLUE, VERMILLION), strict=True):
+    history = minigrad.fit(objective, method, train, updates=updates, batch_size=size, seed=1, progress=False)
+    losses = np.array(history.losses)
+    assert losses[-1] < losses[0]
+    ax.semilogy(np.arange(updates), losses, color=colour, label=name)
+ax.set(xlabel="updates", ylabel="loss of the batch")
+ax.set_title("Four methods on one convolutional net", fontsize=9)
+label_ends(ax)
+
+# %% [markdown]
+# The same for a sequence: the rows of a digit, one a step, through an LSTM. Its matrix is used 28 times in a sample.
+
+# %%
+reader = lstm(28, 20, 10)
+objective = minigrad.Objective(reader, Categorical())
+rows_of_digits = (x_train.reshape(-1, 28, 28), t_train)
+history = minigrad.fit(
+    objective, KFAC(damping=LevenbergMarquardt(1.0)), rows_of_digits, updates=updates, batch_size=size, progress=False
+)
+print(f"K-FAC on an LSTM of {reader.layout.size:,} parameters: loss {history.losses[0]:.2f} -> {history.losses[-1]:.2f}")
+assert history.losses[-1] < history.losses[0]
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. A convolution with a $1 \times 1$ window is an affine layer on pixels. How many columns has its `J` with respect to
+#    the weights, for 3 channels in and 5 out, and does that number depend on the image? Answer with
+#    `check_exercise_1(columns, depends)`.
+# 2. For a layer whose rows all have the *same* input, $h_t = h$, are *expand* and *reduce* right, for squared error and
+#    a linear net? Build the example with `block_and_factors` and answer `"expand"`, `"reduce"`, `"both"` or `"neither"`.
+
+
+# %%
+def check_exercise_1(columns, depends):
+    x = rng.normal(size=(2, 4, 4, 3))
+    J = linearize(lambda W: convolution(x, W.reshape(4, 5), 1), rng.normal(size=20))[1]
+    assert columns == J.shape[1], "count the bias"
+    assert not depends, "the weights are shared by all pixels"
+
+
+def check_exercise_2(answer):
+    x = np.repeat(rng.normal(size=(6, 1, 2)), 3, axis=1)
+    together = lambda p, x: ops.mean(ops.affine(x, p["w"], name="w"), axis=1)
+    B, blocks, *_ = block_and_factors(together, {"w": (3, 3)}, x, Gaussian())
+    right = [way for way, block in blocks.items() if np.allclose(block, B)]
+    assert answer == {0: "neither", 1: right[0] if right else "", 2: "both"}[len(right)], "compare with B"
+
+
+check_exercise_1(20, False)
+check_exercise_2("reduce")
