@@ -146,6 +146,14 @@ def test_names_and_shapes_of_layers():
     assert net.names == ("conv0", "conv1", *fires, "output")
 
 
+def test_sizes_that_are_meant_where_none_are_given():
+    """Kernels of 3 x 3; pools of 2 x 2, side by side."""
+    assert Convolution(4) == Convolution(4, 3) == Convolution(4, Window(3))
+    for pool in (MaxPool, AveragePool):
+        assert pool() == pool(2) == pool(Window(2, stride=2))
+        assert pool(Window(2)).window.stride == (1, 1)
+
+
 def test_the_layout_on_the_tape_has_these_names():
     net, theta, x = made(SQUEEZED)
     _, J = linearize(lambda theta: net.apply(theta, dev(x)), dev(theta))
