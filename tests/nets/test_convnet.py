@@ -37,7 +37,7 @@ UNEVEN = Window((3, 2), stride=(1, 2), padding=(1, 0))
 DIGITS = (5, 6, 2), [Convolution(3, UNEVEN), MaxPool(2), Dense(4), Dense(3)]
 SQUEEZED = (
     (4, 4, 1),
-    [Convolution(2), MaxPool(Window(1)), Fire(2, 1, 2), MaxPool(2), Convolution(3, 1), GlobalAverage()],
+    [Convolution(3), MaxPool(Window(1)), Fire(2, 1, 2), MaxPool(2), Convolution(3, 1), GlobalAverage()],
 )
 AVERAGED = (5, 5, 1), [Convolution(2, 2), AveragePool(2), Convolution(2, 2), MaxPool(1), MaxPool(1), Dense(2)]
 ROWS = (2, 3, 1), [Dense(4), Dense(3)]
@@ -130,8 +130,8 @@ def test_forward(stages, part, activation):
 def test_names_and_shapes_of_layers():
     net = convnet(*SQUEEZED, normalization=BatchNorm())
     assert list(net.layout.shapes.items()) == [
-        ("conv0", (10, 2)), ("conv0.scale", (2,)), ("conv0.shift", (2,)),
-        ("fire0.squeeze", (3, 2)), ("fire0.squeeze.scale", (2,)), ("fire0.squeeze.shift", (2,)),
+        ("conv0", (10, 3)), ("conv0.scale", (3,)), ("conv0.shift", (3,)),
+        ("fire0.squeeze", (4, 2)), ("fire0.squeeze.scale", (2,)), ("fire0.squeeze.shift", (2,)),
         ("fire0.expand1", (3, 1)), ("fire0.expand1.scale", (1,)), ("fire0.expand1.shift", (1,)),
         ("fire0.expand3", (19, 2)), ("fire0.expand3.scale", (2,)), ("fire0.expand3.shift", (2,)),
         ("output", (4, 3)),
