@@ -62,7 +62,10 @@ class Net:
         return self(self.layout.views(theta), x)
 
     def settled(self, theta, x):
-        """The net whose normalization has the statistics of x (N, ...) for constants; itself, if it has none."""
+        """The net whose normalization has the statistics of x (N, ...) for constants; itself, if it has none.
+
+        They are those of all of x, which goes through in one piece.
+        """
         if self.normalization is None:
             return self
         population, part = {}, replace(self.normalization, population=None)

@@ -37,7 +37,7 @@ UNEVEN = Window((3, 2), stride=(1, 2), padding=(1, 0))
 DIGITS = (5, 6, 2), [Convolution(3, UNEVEN), MaxPool(2), Dense(4), Dense(3)]
 SQUEEZED = (
     (4, 4, 1),
-    [Convolution(2), MaxPool(Window(1)), Fire(2, 1, 2), MaxPool(2), Convolution(3, 1), GlobalAverage()],
+    [Convolution(3), MaxPool(Window(1)), Fire(2, 1, 2), MaxPool(2), Convolution(3, 1), GlobalAverage()],
 )
 AVERAGED = (5, 5, 1), [Convolution(2, 2), AveragePool(2), Convolution(2, 2), MaxPool(1), MaxPool(1), Dense(2)]
 ROWS = (2, 3, 1), [Dense(4), Dense(3)]
@@ -130,8 +130,8 @@ def test_forward(stages, part, activation):
 def test_names_and_shapes_of_layers():
     net = convnet(*SQUEEZED, normalization=BatchNorm())
     assert list(net.layout.shapes.items()) == [
-        ("conv0", (10, 2)), ("conv0.scale", (2,)), ("conv0.shift", (2,)),
-        ("fire0.squeeze", (3, 2)), ("fire0.squeeze.scale", (2,)), ("fire0.squeeze.shift", (2,)),
+        ("conv0", (10, 3)), ("conv0.scale", (3,)), ("conv0.shift", (3,)),
+        ("fire0.squeeze", (4, 2)), ("fire0.squeeze.scale", (2,)), ("fire0.squeeze.shift", (2,)),
         ("fire0.expand1", (3, 1)), ("fire0.expand1.scale", (1,)), ("fire0.expand1.shift", (1,)),
         ("fire0.expand3", (19, 2)), ("fire0.expand3.scale", (2,)), ("fire0.expand3.shift", (2,)),
         ("output", (4, 3)),
@@ -144,6 +144,14 @@ def test_names_and_shapes_of_layers():
     net = convnet((9, 9, 1), [Convolution(4, 2), Convolution(5, 2), Fire(1, 2, 3), Fire(1, 2, 3), Dense(2)])
     fires = [f"fire{i}.{part}" for i in (0, 1) for part in ("squeeze", "expand1", "expand3")]
     assert net.names == ("conv0", "conv1", *fires, "output")
+
+
+def test_sizes_that_are_meant_where_none_are_given():
+    """Kernels of 3 x 3; pools of 2 x 2, side by side."""
+    assert Convolution(4) == Convolution(4, 3) == Convolution(4, Window(3))
+    for pool in (MaxPool, AveragePool):
+        assert pool() == pool(2) == pool(Window(2, stride=2))
+        assert pool(Window(2)).window.stride == (1, 1)
 
 
 def test_the_layout_on_the_tape_has_these_names():
