@@ -322,9 +322,9 @@ assert abs(wrong - net.apply(theta, x)).max() > 0.01
 # %% [markdown]
 # ## 6. The methods on a convolutional net
 #
-# Nothing in the optimizers knows of convolutions. They ask the tape for rows and deltas, and it has them. A small net on
-# MNIST, each method for equally many updates on the same batches; learning rates and dampings set by hand, so this shows
-# that the methods work, not which is best (that takes tuning: chapters 75 and 90).
+# Nothing in the optimizers knows of convolutions. They ask the tape for rows and deltas, and it has them. A small net
+# on MNIST, each method for equally many updates on the same batches; learning rates and dampings set by hand, so this
+# shows that the methods work, not which is best (that takes tuning: chapters 75 and 90).
 
 # %%
 stages = [Convolution(8, 5), MaxPool(2), Convolution(16, 5), MaxPool(2), Dense(10)]
@@ -370,7 +370,8 @@ assert history.losses[-1] < history.losses[0]
 #    the weights, for 3 channels in and 5 out, and does that number depend on the image? Answer with
 #    `check_exercise_1(columns, depends)`.
 # 2. For a layer whose rows all have the *same* input, $h_t = h$, are *expand* and *reduce* right, for squared error and
-#    a linear net? Build the example with `block_and_factors` and answer `"expand"`, `"reduce"`, `"both"` or `"neither"`.
+#    a linear net? Build the example with `block_and_factors` and answer `"expand"`, `"reduce"`, `"both"` or
+#    `"neither"`.
 
 
 # %%
