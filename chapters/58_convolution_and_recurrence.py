@@ -360,8 +360,9 @@ rows_of_digits = (x_train.reshape(-1, 28, 28), t_train)
 history = minigrad.fit(
     objective, KFAC(damping=LevenbergMarquardt(1.0)), rows_of_digits, updates=updates, batch_size=size, progress=False
 )
-print(f"K-FAC on an LSTM of {reader.layout.size:,} parameters: loss {history.losses[0]:.2f} -> {history.losses[-1]:.2f}")
-assert history.losses[-1] < history.losses[0]
+first, last = history.losses[0], history.losses[-1]
+print(f"K-FAC on an LSTM of {reader.layout.size:,} parameters: loss {first:.2f} -> {last:.2f}")
+assert last < first
 
 # %% [markdown]
 # ## Exercises

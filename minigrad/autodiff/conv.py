@@ -325,8 +325,13 @@ def _(y, v, *, winner, window):
 def _put(u, *, winner, window, shape):
     """Each number of u added to the pixel that `winner` names: the adjoint of _pick"""
     places, out = winner.shape[1:3], xp.zeros(shape, u.dtype)
+    apart = all(s >= k for s, k in zip(window.stride, window.kernel, strict=True))  # a pixel is seen once at most
     for k, offset in enumerate(window.offsets):
-        out[window.seen(offset, places)] += u * (winner == k)
+        seen = out[window.seen(offset, places)]
+        if apart:
+            xp.multiply(u, winner == k, out=seen)
+        else:
+            seen += u * (winner == k)
     return out
 
 
