@@ -223,7 +223,7 @@ def _add_weights(x, u, out, window, one):
         flat = u[part].reshape(-1, u.shape[3])
         out[:-1] += _rows(x[part], window).T @ flat
         if one:
-            out[-1] += flat.sum(axis=0)
+            out[-1] += ops.sum_of_rows(flat)
     return out
 
 

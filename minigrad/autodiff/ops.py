@@ -439,7 +439,15 @@ def pad(x, widths):
 @primitive
 def _sum(x, *, axis, keepdims):
     """the sum over axes"""
+    if axis == tuple(range(len(axis))) and 0 < len(axis) < x.ndim and x.dtype.kind in "fc" and x.flags.c_contiguous:
+        total = sum_of_rows(x.reshape(math.prod(x.shape[: len(axis)]), math.prod(x.shape[len(axis) :])))
+        return total.reshape(_kept(x.shape, axis) if keepdims else x.shape[len(axis) :])
     return x.sum(axis=axis, keepdims=keepdims)
+
+
+def sum_of_rows(x):
+    """1'x for an array x (N, k): BLAS reads a tall matrix thrice as fast as NumPy adds up its rows, and rounds less."""
+    return xp.ones(x.shape[0], x.dtype) @ x
 
 
 @_sum.linear(0)
@@ -591,9 +599,10 @@ def log_softmax(x, axis=-1):
 @primitive
 def _standardize(x, *, epsilon):
     """(x - mean x) / sqrt(var x + epsilon)"""
-    y = x - x.mean(axis=0)
-    y /= xp.sqrt((y * y).mean(axis=0) + epsilon)
-    return y
+    rows = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    y = rows - sum_of_rows(rows) / rows.shape[0]
+    y /= xp.sqrt(xp.einsum("nk,nk->k", y, y) / rows.shape[0] + epsilon)
+    return y.reshape(x.shape)
 
 
 @_standardize.linear(0)
@@ -676,7 +685,7 @@ def _(a, h, W, *, name):
     def into(u, out):
         u = _rows(u)
         xp.matmul(rows.T, u, out=out[:-1])
-        u.sum(axis=0, out=out[-1])
+        out[-1] = sum_of_rows(u)
         return out
 
     return Linear(rop, lop, None if type(h) is Var else into, factor=(h, None))
