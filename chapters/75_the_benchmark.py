@@ -65,7 +65,8 @@ for row in rows:
 # %% [markdown]
 # ## 2. Per update, per second
 #
-# Order the methods twice. Where the two orders agree a method is better; where they do not, it is only dearer or cheaper.
+# Order the methods twice. Where the two orders agree a method is better; where they do not, it is only dearer or
+# cheaper.
 
 # %%
 runs = record["results"]["runs"]
@@ -110,8 +111,8 @@ for row in rows:
 #
 # - One net, one data set, sigmoids, 180 seconds of one core. On another machine a second is worth other numbers of
 #   updates to each method: the upper row of the figure stays, the lower one does not.
-# - Sixteen trials are few for four or five hyper-parameters, and PRONG, ACP and K-FAC have the most. A method with fewer
-#   parameters is better tuned by the same number of trials; one may count that among its merits.
+# - Sixteen trials are few for four or five hyper-parameters, and PRONG, ACP and K-FAC have the most. A method with
+#   fewer parameters is better tuned by the same number of trials; one may count that among its merits.
 # - The papers' curves could not be reproduced as such: they give neither batch sizes nor rates.
 # - The loss that is trained, Bernoulli in logit form, is a matched pair, so that the Fisher information is the
 #   Gauss-Newton matrix of the same loss; the error that is shown is the thesis' squared one.
