@@ -278,6 +278,7 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `EWC`, `SI` | Kirkpatrick et al. 2017; Zenke et al. 2017 | | `continual.quadratic` | 85 | `forgetting` |
 # | what survives a change of parameters | P&B 4.1 | | | 40 | `reparametrization` |
 # | deformed digits, without end | Simard et al. 2003; P&B 6 | | `data.deformed` | 55 | `order-robustness` |
+# | sixteen methods on one net, tuned alike | George 2.5, 3.4.3; Desjardins et al. 4.2 | | | 75 | `deep-autoencoder` |
 # | `SGD`, with momentum, Nesterov | George 2.1.1, 2.2, 2.4.3 | | `optimizers.sgd` | 00 | `deep-autoencoder` |
 # | `Adagrad`, `RMSProp`, `Adam` | George 2.4.3, 3.6.1 | | `optimizers.adaptive` | | `deep-autoencoder` |
 # | gradient clipping | George 2.4.1 | | `optimizers.first_order` | | |

@@ -272,14 +272,19 @@ def test_findings_that_hold():
         "after 400 updates PRONG 2, momentum 6, RMSProp 8, batch norm 3"
     )  # fmt: skip
     assert seconds["held"] and seconds["numbers"] == "at the end PRONG 4, momentum 6, RMSProp 30, batch norm 6.04"
-    assert not fewer["held"] and fewer["numbers"].startswith("for the error of momentum 4 times, RMSProp 4 times")
+    assert not fewer["held"] and fewer["numbers"].startswith(
+        "it has momentum's error in 4 times fewer; it has RMSProp's error in 4 times fewer"
+    )
     assert not epochs["held"] and epochs["numbers"] == "2.00 by PRONG, 2.30 by batch norm, 9.00 by RMSProp"
 
 
 def test_findings_that_do_not():
     worse = four({"PRONG": [50, 40, 30, 7]})
     updates, _, fewer, _ = report.findings(worse)
-    assert not updates["held"] and "momentum 0 times, RMSProp 1 times, batch norm 0 times" in fewer["numbers"]
+    assert not updates["held"] and fewer["numbers"] == (
+        "it has momentum's error at no time; it has RMSProp's error in 1 times fewer; "
+        "it has batch norm's error at no time"
+    )
     slow = four({"PRONG": [50, 4, 3, 2]})
     slow["results"]["runs"]["PRONG"]["1"]["curves"] = slow["results"]["runs"]["PRONG"]["1"]["curves"] | {
         "train_error": [50, 4, 3, 3.5]
