@@ -37,6 +37,7 @@ EQUIVALENT = Path(__file__).with_name("faults_equivalent.toml")
 TESTS = {
     "minigrad/autodiff/ops.py": ["tests/autodiff"],
     "minigrad/autodiff/tape.py": ["tests/autodiff"],
+    "minigrad/autodiff/conv.py": ["tests/autodiff/test_conv.py", "tests/autodiff/test_ops.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_objective.py"],
     "minigrad/function_space/distance.py": ["tests/function_space/test_distance.py"],
     "minigrad/function_space/embedding.py": ["tests/function_space/test_embedding.py"],
