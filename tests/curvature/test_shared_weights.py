@@ -4,6 +4,8 @@ The brute force unties them: the same net with a matrix of its own for each row 
 (h_t 1)' delta_t alone, and its last row is delta_t, for the bias's input is 1.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -37,8 +39,11 @@ class Net:
     def __init__(self, shapes, function):
         self.layout, self.function = Layout(shapes), function
 
+    def __call__(self, p, x):
+        return self.function(p, x)
+
     def apply(self, theta, x):
-        return self.function(self.layout.views(theta), x)
+        return self(self.layout.views(theta), x)
 
 
 def tied(p, x):
@@ -313,3 +318,55 @@ def test_unknown_ways_to_share_are_refused():
     net, shape = NETS["rows"]
     with pytest.raises(ValueError, match="unknown way to share 'expant'; did you mean 'expand'"):
         kronecker_factors(Objective(net, Gaussian()), *problem(net, shape), shared="expant")
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+WIDE = Net({"w": (5 * 5 * 4 + 1, 2)}, lambda p, x: conv.global_average(conv.convolution(x, p["w"], 5, name="w")))
+SUMS = {
+    "expand": lambda J, u, P: factors_of(J, [u]),
+    "reduce": lambda J, u, P: factors_of(J, [u], "reduce"),
+    "second moments": lambda J, u, P: second_moments(J, [layers_by_slice(J, u)], [(None, None)]),
+    "input moments": lambda J, u, P: input_moments(J),
+    "pixel moments": lambda J, u, P: pixel_moments(J),
+    "input means": lambda J, u, P: input_means(J),
+    "squares": lambda J, u, P: P.squares(),
+    "gram": lambda J, u, P: P.gram(),
+}
+
+
+@host_only
+@pytest.mark.parametrize("work", SUMS.values(), ids=SUMS)
+def test_never_the_patches_of_all_samples(work, monkeypatch):
+    """They are 11 times the images, and so are all samples' gradients 2 times; what is made is a few samples' share."""
+    monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", 1)
+    monkeypatch.setattr("minigrad.curvature.samples._AT_ONCE", 5 * 202)
+    theta, x = problem(WIDE, (10, 10, 4), n=96)
+    objective = Objective(WIDE, Gaussian())
+    r, J = objective.linearize(theta, x)
+    u = dev(np.ones(r.shape))
+    P = per_sample_gradients(objective, theta, (x, u), (r, J))
+    tracemalloc.start()
+    work(J, u, P)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * x.nbytes
+
+
+def test_parts_hold_as_many_samples_as_they_may(monkeypatch):
+    """The largest of their h, their deltas and their gradients; one row a sample needs no parts."""
+    sizes = {(3, 7, 2): 7 * 4, (1, 5, 4): 5 * 4, (8, 2, 9): 9 * 9}
+    for (n_in, rows, n_out), numbers in sizes.items():
+        net = Net({"w": (n_in + 1, n_out)}, lambda p, x: ops.mean(ops.affine(x, p["w"], name="w"), axis=1))
+        theta, x = problem(net, (rows, n_in), n=5)
+        r, J = Objective(net, Gaussian()).linearize(theta, x)
+        (layer,) = affine_layers(J, dev(np.ones(r.shape)))
+        for limit, expected in ((2 * numbers, [2, 2, 1]), (2 * numbers - 1, [1] * 5), (5 * numbers, [5]), (1, [1] * 5)):
+            monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", limit)
+            assert [len(part.h) for part in layer.parts()] == expected
+    net, shape = NETS["tied"]
+    theta, x = problem(net, shape)
+    monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", 1)
+    r, J = Objective(net, Gaussian()).linearize(theta, x)
+    _, output = affine_layers(J, dev(np.ones(r.shape)))
+    assert [len(part.h) for part in output.parts()] == [N]
