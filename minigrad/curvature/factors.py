@@ -135,7 +135,8 @@ def pixel_moments(J):
     """The same of the pixels that a layer's patches are made of, in place of the patches: PRONG whitens feature maps
     (Desjardins et al. 2015, section 4.3).
 
-    mean (C,) and second (C, C) of images with C channels, their padding included, for that is what the layer reads.
+    mean (C,) and second (C, C) of images with C channels, their padding included, for the layer reads it too. Every
+    pixel counts once, in however many patches it is.
     """
     layers = _inputs(J)
     moments = _moments(J, [[part.of_pixels() for part in slices] for slices in layers])
