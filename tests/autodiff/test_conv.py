@@ -83,6 +83,19 @@ def test_one_number_is_for_rows_and_columns():
     close(conv.convolution(x, W, (2, 2)), conv.convolution(x, W, Window(2)))
 
 
+@pytest.mark.parametrize("padding", [(0, 2), (2, 0), (1, 2)])
+def test_padding_of_rows_and_columns(padding):
+    x, W = draw((2, 3, 4, 2), (19, 3))
+    window = Window(3, (1, 2), padding)
+    wide = window.padded(x)
+    close(wide, np.pad(host(x), [(0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)]), rtol=0)
+    close(window.cropped(wide), x, rtol=0)
+    y, J = linearize(lambda x: conv.convolution(x, W, window), x)
+    u = draw(y.shape)[0]
+    close(y, plain_images.convolution(host(x), host(W), window))
+    close(J.lop(u), plain_images.fold(host(u) @ host(W)[:-1].T, window, x.shape))
+
+
 def test_a_window_of_one_pixel_is_an_affine_layer():
     x, W = draw((2, 3, 4, 2), (3, 5))
     y, J = linearize(lambda W: conv.convolution(x, W.reshape(3, 5), 1, name="w"), W.reshape(-1))

@@ -298,7 +298,7 @@ def test_input_moments(name, at_once, monkeypatch):
     close(found.second, h.T @ h / len(h))
     close(found.mean, h.mean(axis=0))
     close(input_means(J)["w"], h.mean(axis=0))
-    assert list(input_means(J)) == ["w", "out"]
+    assert list(input_means(J)) == ["w", "out"] and [m.pixels for m in input_moments(J)] == [1, 1]
 
 
 def test_pixel_moments():
