@@ -230,6 +230,25 @@ def test_reduce_is_exact_where_rows_are_averaged():
     assert not np.allclose(host(expanded.block.dense()), host(layer.block.dense()), rtol=0.1)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_few_rows_as_there_can_be(count):
+    """Of two rows "reduce" makes one; of one both ways make the same."""
+    net = Net({"w": (4, 2)}, lambda p, x: ops.sum(ops.tanh(ops.affine(x, p["w"], name="w")), axis=1))
+    theta, x = problem(net, (count, 3))
+    objective, h = Objective(net, Gaussian()), np.concatenate([host(x), np.ones((N, count, 1))], axis=2)
+    slope = 1 - np.tanh(h @ host(theta).reshape(4, 2)) ** 2  # of both outputs, each unit's own
+    expand, reduce = (kronecker_factors(objective, theta, x, shared=way)[0] for way in ("expand", "reduce"))
+    close(expand.A, np.einsum("nti,ntj->ij", h, h) / (N * count))
+    close(reduce.A, np.einsum("nti,nsj->ij", h, h) / (N * count**2))
+    close(expand.S, np.diag((slope**2).sum(axis=(0, 1)) / N))
+    close(reduce.S, np.diag((slope.sum(axis=1) ** 2).sum(axis=0) / N))
+    P = per_sample_gradients(objective, theta, (x, dev(np.zeros((N, 2)))))
+    rows = np.stack([host(P.rmatvec(dev(row))) for row in np.eye(N)])
+    close(P.dense(), rows)
+    close(P.gram(), rows @ rows.T)
+    close(P.squares(), (rows**2).sum(axis=0))
+
+
 @pytest.mark.parametrize("shared", ["expand", "reduce"])
 def test_both_are_exact_for_one_sample_of_one_row(shared):
     net = Net({"w": (9, 2)}, lambda p, x: ops.reshape(conv.convolution(x, p["w"], 2, name="w"), (x.shape[0], -1)))
