@@ -11,7 +11,7 @@ from tests.autodiff import plain_images
 from tests.helpers import close, dev, host, host_only
 
 WINDOW = Window(3, stride=2, padding=1)
-X, W = (5, 4, 4, 2), (19, 3)
+X, W_SHAPE = (5, 4, 4, 2), (19, 3)
 
 
 def draw(*shapes, seed=0):
@@ -30,26 +30,58 @@ def together(x, W):
     return [y, J_x.rop(v), J_x.lop(u), J_W.rop(V.reshape(-1)), J_W.lop(u), H.rop(V.reshape(-1))]
 
 
+def test_derivatives_in_images_and_matrix(monkeypatch):
+    """The form is linear in each of x, W and u: what it means for one is read off from values."""
+    monkeypatch.setattr(conv, "_AT_ONCE", 2 * 4 * 19)
+    x, W, v, V, u = draw(X, W_SHAPE, X, W_SHAPE, (5, 2, 2, 3))
+    a = lambda x, W: plain_images.convolution(host(x), host(W), WINDOW)
+    without = lambda W: np.vstack([host(W)[:-1], np.zeros((1, 3))])
+    h = plain_images.patches(host(x), WINDOW)
+    weights = np.vstack([np.einsum("nijp,nijo->po", h, host(u)), host(u).sum(axis=(0, 1, 2))])
+    _, J_x = linearize(lambda x: conv.convolution(x, W, WINDOW), x)
+    _, J_W = linearize(lambda W: conv.convolution(x, W.reshape(W_SHAPE), WINDOW), W.reshape(-1))
+    _, J = linearize(lambda z: conv.convolution(z[57:].reshape(X), z[:57].reshape(W_SHAPE), WINDOW), both(W, x))
+    inputs = plain_images.fold(host(u) @ host(W)[:-1].T, WINDOW, X)
+    close(J_x.rop(v), a(v, without(W)))
+    close(J_x.lop(u), inputs)
+    close(J_W.rop(V.reshape(-1)), a(x, V))
+    close(J_W.lop(u), weights.ravel())
+    close(J.rop(both(V, v)), a(v, without(W)) + a(x, V))
+    close(J.lop(u), np.concatenate([weights.ravel(), inputs.ravel()]))
+    for f in (lambda z: J_at(z).lop(u), lambda z: J_at(z).rop(both(V, v))):
+        check.derivatives(f, both(W, x))
+
+
+def both(W, x):
+    return dev(np.concatenate([host(W).ravel(), host(x).ravel()]))
+
+
+def J_at(z):
+    return linearize(lambda z: conv.convolution(z[57:].reshape(X), z[:57].reshape(W_SHAPE), WINDOW), z)[1]
+
+
 @pytest.mark.parametrize("at_once", [1, 4 * 19, 2 * 4 * 19 + 1, 1 << 20])
 def test_how_many_samples_go_at_once_changes_nothing(at_once, monkeypatch):
-    expected = together(*draw(X, W))
+    expected = together(*draw(X, W_SHAPE))
     monkeypatch.setattr(conv, "_AT_ONCE", at_once)
-    for one, other in zip(together(*draw(X, W)), expected, strict=True):
+    for one, other in zip(together(*draw(X, W_SHAPE)), expected, strict=True):
         close(one, other)
 
 
-@pytest.mark.parametrize(("at_once", "parts"), [(1, 5), (4 * 19, 5), (2 * 4 * 19 + 1, 3), (1 << 20, 1)])
+@pytest.mark.parametrize(
+    ("at_once", "parts"), [(1, 5), (6 * 19, 5), (2 * 6 * 19, 3), (2 * 6 * 19 - 1, 5), (1 << 20, 1)]
+)
 def test_parts_hold_as_many_samples_as_they_may(at_once, parts, monkeypatch):
     monkeypatch.setattr(conv, "_AT_ONCE", at_once)
-    slices = conv._parts(*draw(X, W), (2, 2))
-    assert len(slices) == parts
+    slices = conv._parts(*draw(X, W_SHAPE), (2, 3))
+    assert len(slices) == len(conv._parts(*draw(X, W_SHAPE), (3, 2))) == parts
     assert np.array_equal(np.concatenate([np.arange(5)[part] for part in slices]), np.arange(5))
 
 
 def test_a_gpu_is_given_more_at_once(monkeypatch):
     monkeypatch.setattr(conv, "_AT_ONCE", 1)
     monkeypatch.setattr(conv, "backend_name", lambda: "cupy")
-    assert len(conv._parts(*draw(X, W), (2, 2))) == 2  # 256 numbers: three samples of 4 x 19
+    assert len(conv._parts(*draw(X, W_SHAPE), (2, 2))) == 2  # 256 numbers: three samples of 4 x 19
 
 
 @host_only
@@ -135,6 +167,13 @@ def test_a_window_of_many_pixels_names_its_winner(size):
     close(y, np.ones((1, 1, 1, 3)))
     close(J.lop(dev(np.ones((1, 1, 1, 3)))), x)
     close(J.rop(dev(2 * x)), np.full((1, 1, 1, 3), 2.0))
+
+
+@pytest.mark.parametrize("count", [255, 256, 257])
+def test_the_last_of_many_pixels(count):
+    x = dev(np.arange(count, dtype=float).reshape(1, 1, count, 1))
+    y, J = linearize(lambda x: conv.max_pool(x, (1, count)), x)
+    close(J.lop(y), (count - 1.0) * (host(x) == count - 1))
 
 
 @pytest.mark.parametrize("at", [(0, 0), (0, 1), (1, 1)])

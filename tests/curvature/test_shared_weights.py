@@ -22,7 +22,7 @@ from minigrad.curvature import (
     pixel_moments,
     scores,
 )
-from minigrad.curvature.factors import second_moments
+from minigrad.curvature.factors import _work, second_moments
 from minigrad.curvature.layers import layers_by_slice
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import Layout
@@ -389,3 +389,13 @@ def test_parts_hold_as_many_samples_as_they_may(monkeypatch):
     r, J = Objective(net, Gaussian()).linearize(theta, x)
     _, output = affine_layers(J, dev(np.ones(r.shape)))
     assert [len(part.h) for part in output.parts()] == [N]
+
+
+def test_work_of_a_matrix_is_half_of_its_products(monkeypatch):
+    """Which thread makes which matrix is decided by it."""
+    theta, x = problem(*NETS["images"], n=5)
+    r, J = Objective(NETS["images"][0], Gaussian()).linearize(theta, x)
+    first, output = layers_by_slice(J, dev(np.ones(r.shape)))[0]
+    both = [first.of(slice(0, 2)), first.of(slice(2, 5))]
+    assert [_work((what, both)) for what in ("h", "delta")] == [5 * 4 * 19**2 // 2, 5 * 4 * 2**2 // 2]
+    assert [_work((what, [output])) for what in ("h", "delta")] == [5 * 9**2 // 2, 5 * 3**2 // 2]
