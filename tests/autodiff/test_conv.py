@@ -7,6 +7,7 @@ import pytest
 
 from minigrad.autodiff import check, conv, grad, linearize, ops
 from minigrad.autodiff.conv import Window
+from minigrad.nets import Layout
 from tests.autodiff import plain_images
 from tests.helpers import close, dev, host, host_only
 
@@ -50,6 +51,17 @@ def test_derivatives_in_images_and_matrix(monkeypatch):
     close(J.lop(u), np.concatenate([weights.ravel(), inputs.ravel()]))
     for f in (lambda z: J_at(z).lop(u), lambda z: J_at(z).rop(both(V, v))):
         check.derivatives(f, both(W, x))
+
+
+def test_a_named_parameter_gets_its_gradient_in_place():
+    """Where W is a view of theta its cotangent is written where it belongs, whatever was there."""
+    x, u, theta = draw(X, (5, 2, 2, 3), (60,))
+    layout = Layout({"first": (3,), "w": W_SHAPE})
+    _, J = linearize(lambda theta: conv.convolution(x, layout.views(theta)["w"], WINDOW), theta)
+    h = plain_images.patches(host(x), WINDOW)
+    expected = np.vstack([np.einsum("nijp,nijo->po", h, host(u)), host(u).sum(axis=(0, 1, 2))])
+    for _ in range(2):
+        close(J.lop(u), np.concatenate([np.zeros(3), expected.ravel()]))
 
 
 def both(W, x):
@@ -138,7 +150,14 @@ def test_a_window_of_one_pixel_is_an_affine_layer():
         close(conv.convolution(x, W, window), plain_images.convolution(host(x), host(W), window))
 
 
-# --- max pooling -------------------------------------------------------------------------------------------
+# --- pooling -------------------------------------------------------------------------------------------
+
+
+def test_means():
+    (x,) = draw((2, 5, 6, 3))
+    close(conv.average_pool(x, (2, 3)), host(x)[:, :4].reshape(2, 2, 2, 2, 3, 3).mean(axis=(2, 4)))
+    close(conv.average_pool(x, Window(3, 2)), plain_images.average_pool(host(x), Window(3, 2)))
+    close(conv.global_average(x), host(x).mean(axis=(1, 2)))
 
 
 @pytest.mark.parametrize("window", [Window(2, 2), Window(2), Window((1, 3), (1, 2)), Window((3, 2), 1)])
