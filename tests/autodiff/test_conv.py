@@ -49,7 +49,8 @@ def test_derivatives_in_images_and_matrix(monkeypatch):
     close(J_W.lop(u), weights.ravel())
     close(J.rop(both(V, v)), a(v, without(W)) + a(x, V))
     close(J.lop(u), np.concatenate([weights.ravel(), inputs.ravel()]))
-    for f in (lambda z: J_at(z).lop(u), lambda z: J_at(z).rop(both(V, v))):
+    loss = lambda z: ops.sum(ops.tanh(conv.convolution(z[57:].reshape(X), z[:57].reshape(W_SHAPE), WINDOW)))
+    for f in (lambda z: J_at(z).lop(u), lambda z: J_at(z).rop(both(V, v)), grad(loss)):
         check.derivatives(f, both(W, x))
 
 
