@@ -249,6 +249,16 @@ def test_as_few_rows_as_there_can_be(count):
     close(P.squares(), (rows**2).sum(axis=0))
 
 
+def test_a_matrix_used_twice():
+    net = Net({"w": (4, 3)}, lambda p, x: ops.affine(ops.tanh(ops.affine(x, p["w"], name="w")), p["w"], name="w"))
+    theta, x = problem(net, (3,))
+    P = per_sample_gradients(Objective(net, Gaussian()), theta, (x, dev(np.zeros((N, 3)))))
+    rows = np.stack([host(P.rmatvec(dev(row))) for row in np.eye(N)])
+    close(P.dense(), rows)
+    close(P.gram(), rows @ rows.T)
+    close(P.squares(), (rows**2).sum(axis=0))
+
+
 @pytest.mark.parametrize("shared", ["expand", "reduce"])
 def test_both_are_exact_for_one_sample_of_one_row(shared):
     net = Net({"w": (9, 2)}, lambda p, x: ops.reshape(conv.convolution(x, p["w"], 2, name="w"), (x.shape[0], -1)))
