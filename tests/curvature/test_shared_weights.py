@@ -167,6 +167,21 @@ def test_rows_and_deltas(name):
     assert found["out"].h.ndim == found["out"].delta.ndim == 2
 
 
+def test_what_ranks_gather_is_every_sample(monkeypatch):
+    """Images before they are patches, and deltas."""
+    net, shape = NETS["images"]
+    theta, x = problem(net, shape)
+    r, J = Objective(net, Gaussian()).linearize(theta, x)
+    asked = []
+
+    class Ranks:
+        gathered = staticmethod(lambda rows, n: asked.append((rows.shape, n)) or rows)
+
+    monkeypatch.setattr(J, "ranks", Ranks, raising=False)
+    affine_layers(J, dev(np.ones(r.shape)))
+    assert asked == [(shape, N) for shape in [(N, 4, 4, 2), (N, 2, 2, 2), (N, 8), (N, 3)]]
+
+
 # --- Kronecker factors -----------------------------------------------------------------------------------
 
 
