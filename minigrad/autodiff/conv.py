@@ -102,9 +102,13 @@ def _pair(field, value, least):
 def _patches(x, *, window):
     """What the window sees at each place"""
     places = window.places(x.shape, "patches")
-    views = xp.lib.stride_tricks.sliding_window_view(window.padded(x), window.kernel, axis=(1, 2))
-    seen = views[:, :: window.stride[0], :: window.stride[1]].transpose(0, 1, 2, 4, 5, 3)
-    return seen.reshape(x.shape[0], *places, window.count * x.shape[3])
+    N, C, x = x.shape[0], x.shape[3], window.padded(x)
+    sample, row, column, channel = x.strides
+    down, right = window.stride
+    seen = xp.lib.stride_tricks.as_strided(
+        x, (N, *places, *window.kernel, C), (sample, down * row, right * column, row, column, channel)
+    )
+    return seen.reshape(N, *places, window.count * C)
 
 
 @_patches.linear(0)
@@ -132,7 +136,10 @@ def _(y, u, *, window, shape):
 
 def patches(x, window):
     """What a Window sees of x (N, H, W, C) at each place: (N, rows, columns, kh kw C)."""
-    return x if _is_pixelwise(window) else _patches(x, window=window)
+    if _is_pixelwise(window):
+        window.places(_shape(x), "patches")
+        return x
+    return _patches(x, window=window)
 
 
 def _is_pixelwise(window):
@@ -149,7 +156,10 @@ def _convolve(x, W, *, window, one, name):
     places = window.places(x.shape, "convolution")
     columns = window.count * x.shape[3]
     if W.ndim != 2 or W.shape[0] != columns + 1:
-        raise ValueError(f"{columns // x.shape[3]} pixels of {x.shape[3]} channels need W ({columns + 1}, out)")
+        raise ValueError(
+            f"W {W.shape} does not match x {x.shape}: {window.count} pixels of {x.shape[3]} channels need W "
+            f"({columns + 1}, out)"
+        )
     out = xp.empty((x.shape[0], *places, W.shape[1]), xp.result_type(x, W))
     for part in _parts(x, W, places):
         rows, flat = _rows(x[part], window), out[part].reshape(-1, W.shape[1])
@@ -270,6 +280,7 @@ def convolution(x, W, window, name=None):
     if hasattr(W, "convolution"):
         return W.convolution(x, window, name)
     if _is_pixelwise(window):
+        window.places(_shape(x), "convolution")
         return ops.affine(x, W, name=name)
     return _convolve(x, W, window=window, one=1, name=name)
 
@@ -292,7 +303,8 @@ def _max_pool(x, *, window):
 def _(y, x, *, window):
     y, plain = untraced(y), untraced(x)
     places, shape = y.shape[1:3], plain.shape
-    winner, missing = xp.zeros(y.shape, xp.uint8), xp.ones(y.shape, bool)
+    winner = xp.zeros(y.shape, xp.uint8 if window.count <= 256 else xp.int32)
+    missing = xp.ones(y.shape, bool)
     for offset in window.offsets[:-1]:  # how many come before the first that is largest
         missing &= plain[window.seen(offset, places)] != y
         winner += missing
@@ -346,8 +358,8 @@ def _(y, u, *, winner, window, shape):
 def max_pool(x, window):
     """The largest of what a Window without padding sees, channel by channel: x (N, H, W, C) -> (N, rows, columns, C).
 
-    The derivative goes to the first, by rows, of those that are largest. Places that would reach over the edge are left
-    out. Raises ValueError for a window with padding, or larger than the image.
+    The derivative goes to the first, by rows, of those that are largest; where one is NaN, so is the result. Places
+    that would reach over the edge are left out. Raises ValueError for a window with padding, or larger than the image.
     """
     return _max_pool(x, window=_pooling(window, "max_pool"))
 

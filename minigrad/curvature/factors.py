@@ -29,7 +29,7 @@ from functools import reduce
 from ..backend import check_name, parallel, xp
 from ..linalg import Kronecker, Matrix
 from .fisher import check_kind, scores
-from .layers import inputs_by_slice, layers_by_slice
+from .layers import inputs_by_slice, layers_by_slice, with_one
 
 SHARED = ("expand", "reduce")  # what is made of several rows a sample
 
@@ -92,11 +92,10 @@ def factors_of_sweeps(J, sweeps, shared="expand"):
     """The same of sweeps done before: what `layers_by_slice` gave for each u."""
     As, squares, count = None, None, 0
     for parts in sweeps:
-        parts = parts if shared == "expand" else parallel(lambda layers: [layer.reduced() for layer in layers], parts)
         slices = list(zip(*parts, strict=True))
         jobs = [("delta", layer) for layer in slices]
         jobs = jobs if As else [("h", layer) for layer in slices] + jobs  # side by side
-        found = parallel(lambda job: _second_moment(*job, J.y_shape[0]), jobs, cost=_work)
+        found = parallel(lambda job: _second_moment(*job, J.y_shape[0], shared), jobs, cost=_work)
         As, found = As or found[: len(slices)], found[-len(slices) :]
         squares, count = _added([squares, found]) if squares else found, count + 1
     sums = J.ranks.total(As + squares)
@@ -116,25 +115,11 @@ def second_moments(J, sweeps, bases):
     """
     total, rows = None, J.y_shape[0] * len(sweeps)
     for parts in sweeps:
-        found = parallel(lambda layers: [_squares(*pair) for pair in zip(layers, bases, strict=True)], parts)
+        found = parallel(
+            lambda layers: [layer.squares(*basis) for layer, basis in zip(layers, bases, strict=True)], parts
+        )
         total = _added([total, *found] if total else found)
     return [(1.0 / rows) * square for square in J.ranks.total(total)]
-
-
-def _squares(layer, basis):
-    """The sum of (Q' G R)^2 over samples; of one row a sample, G an outer product, it is a product of squares."""
-    Q, R = basis
-    total = 0.0
-    for part in layer.parts():
-        h, delta = part.h, part.delta
-        h = _with_one(h, 1.0) if Q is None else h @ Q[:-1] + Q[-1]
-        delta = delta if R is None else delta @ R
-        if layer.rows == 1:
-            total = total + (h * h).T @ (delta * delta)
-        else:
-            G = h.transpose(0, 2, 1) @ delta
-            total = total + xp.multiply(G, G, out=G).sum(axis=0)
-    return total
 
 
 def input_moments(J):
@@ -150,7 +135,8 @@ def pixel_moments(J):
     """The same of the pixels that a layer's patches are made of, in place of the patches: PRONG whitens feature maps
     (Desjardins et al. 2015, section 4.3).
 
-    mean (C,) and second (C, C) of images with C channels, their padding included, for that is what the layer reads.
+    mean (C,) and second (C, C) of images with C channels, their padding included, for the layer reads it too. Every
+    pixel counts once, in however many patches it is.
     """
     layers = _inputs(J)
     moments = _moments(J, [[part.of_pixels() for part in slices] for slices in layers])
@@ -170,17 +156,19 @@ def _inputs(J):
     return list(zip(*inputs_by_slice(J, lambda layers: layers), strict=True))
 
 
-def _second_moment(what, layer, n):
-    """E[sum_t (h_t 1)'(h_t 1)] / T or E[sum_t delta_t' delta_t] of a layer, given slice by slice of n samples.
+def _second_moment(what, layer, n, shared="expand"):
+    """A or S of a layer, given slice by slice of n samples.
 
     A matrix is one thread's, from the product, of which it needs one half, to the last pass. The weight's root goes in
     beside the 1.
     """
+    reduced = shared == "reduce" and layer[0].rows > 1  # one row a sample in place of T
     if what == "h":
-        root = (n * layer[0].rows) ** -0.5
-        rows = (_with_one(part.h, root) for slices in layer for part in slices.parts())
+        root = (n if reduced else n * layer[0].rows) ** -0.5
+        hs = (part.h.mean(axis=1) if reduced else part.h for slices in layer for part in slices.parts())
+        rows = (with_one(h, root) for h in hs)
     else:
-        rows = (slices.delta for slices in layer)
+        rows = (slices.delta.sum(axis=1) if reduced else slices.delta for slices in layer)
     total = reduce(operator.iadd, (v.T @ v for v in map(_flat, rows)))
     return total if what == "h" else xp.multiply(total, 1.0 / n, out=total)
 
@@ -195,14 +183,6 @@ def _work(job):
 def _flat(rows):
     """All rows of all samples as a matrix."""
     return rows if rows.ndim == 2 else rows.reshape(-1, rows.shape[-1])
-
-
-def _with_one(h, weight):
-    """weight (h 1)."""
-    h1 = xp.empty((*h.shape[:-1], h.shape[-1] + 1), h.dtype)
-    xp.multiply(h, weight, out=h1[..., :-1])
-    h1[..., -1] = weight
-    return h1
 
 
 def input_means(J):

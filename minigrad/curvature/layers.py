@@ -65,32 +65,46 @@ class Layer:
         """T, how many rows a sample has."""
         return sum(math.prod(use.places) for use in self.uses)
 
+    def of(self, samples):
+        """The same layer for some samples, a slice."""
+        return replace(self, uses=tuple(use.of(samples) for use in self.uses))
+
     def parts(self):
         """The same layer for some samples at a time, so that neither their h nor their gradients are too many."""
-        n = self.uses[0].input.shape[0]
-        numbers = self.shape[0] * max(self.rows, self.shape[1])
-        step = n if self.rows == 1 else max(1, _AT_ONCE // numbers)
+        n, (n_in, n_out) = self.uses[0].input.shape[0], self.shape
+        step = n if self.rows == 1 else max(1, _AT_ONCE // max(self.rows * n_in, self.rows * n_out, n_in * n_out))
         for start in range(0, n, step):
-            yield (
-                self
-                if step >= n
-                else replace(self, uses=tuple(use.of(slice(start, start + step)) for use in self.uses))
-            )
+            yield self.of(slice(start, start + step))
+
+    def squares(self, Q=None, R=None):
+        """The sum over samples of (Q' G R)^2, elementwise, (in + 1, out); None is the identity.
+
+        G, the gradient of a sample, is the sum over its rows of (h 1)' delta; of one row, it is a product of squares.
+        """
+        total = 0.0
+        for part in self.parts():
+            h, delta = part.h, part.delta
+            h = with_one(h, 1.0) if Q is None else h @ Q[:-1] + Q[-1]
+            delta = delta if R is None else delta @ R
+            if self.rows == 1:
+                total = total + (h * h).T @ (delta * delta)
+            else:
+                G = h.transpose(0, 2, 1) @ delta
+                total = total + xp.multiply(G, G, out=G).sum(axis=0)
+        return total
 
     def of_pixels(self):
         """The layer with the pixels that its windows move over, padding included, for rows; without deltas."""
         uses = tuple(Use(use.input if use.window is None else use.window.padded(use.input)) for use in self.uses)
         return replace(self, shape=(uses[0].input.shape[-1] + 1, self.shape[1]), uses=uses)
 
-    def reduced(self):
-        """One row a sample in place of T: the mean of its h, and the sum of its deltas.
 
-        (h 1)' delta is then the sample's gradient wherever all its rows have one h, or all one delta.
-        """
-        if self.rows == 1:
-            return self
-        h = xp.concatenate([part.h.mean(axis=1) for part in self.parts()])
-        return replace(self, uses=(Use(h, None, self.delta.sum(axis=1)),))
+def with_one(h, weight):
+    """weight (h 1)."""
+    h1 = xp.empty((*h.shape[:-1], h.shape[-1] + 1), h.dtype)
+    xp.multiply(h, weight, out=h1[..., :-1])
+    h1[..., -1] = weight
+    return h1
 
 
 def _side_by_side(arrays):
@@ -136,6 +150,8 @@ def _swept(J, u):
             "gradient is no outer product of a layer's input and delta"
         )
     layers = _inputs(J, whole=True)
+    if not layers:
+        raise NotImplementedError("layerwise curvature: the net has no affine layer")
     used = set(itertools.chain(*(outputs for _, outputs in layers)))
     deltas = {node.out: delta for node, delta in J.sweep(u) if node.out in used}
     swept = []

@@ -11,10 +11,10 @@ import math
 from ..autodiff import ops
 from ..backend import parallel, threads, xp
 from ..linalg import LinearOperator
-from .layers import affine_layers
+from .layers import affine_layers, with_one
 
 _TILE = 256  # rows of a Gram matrix's tile
-_AT_ONCE = 1 << 22  # numbers in the samples' gradients, where these are formed
+_AT_ONCE = 1 << 22  # numbers in the samples' gradients, where these are formed for it
 
 
 class SampleGradients(LinearOperator):
@@ -41,32 +41,28 @@ class SampleGradients(LinearOperator):
 
     @property
     def layers(self):
-        """[(span, h (N, in), delta (K, N, out))] of the affine layers, or (N, T, in) and (K, N, T, out) where a sample
-        has T rows; swept when first asked for."""
+        """The affine layers, each K times: a Layer for each draw. Swept when first asked for."""
         if not hasattr(self, "_layers"):
-            draws = [affine_layers(self.J, s) for s in self.scores]
-            self._layers = [
-                (layers[0].span, layers[0].h, xp.stack([layer.delta for layer in layers]))
-                for layers in zip(*draws, strict=True)
-            ]
+            self._layers = list(zip(*(affine_layers(self.J, s) for s in self.scores), strict=True))
         return self._layers
 
     def gram(self):
         """P P', (K N, K N): the sum over layers of (h h' + 1) * (delta delta'), elementwise.
 
-        Where a sample has several rows, the gradients themselves are multiplied, a tile of samples at a time. By tiles
-        on threads, those above the diagonal only: half of the products, and sums that stay in the cache.
+        Where a sample has several rows, the gradients themselves are formed and multiplied, some samples at a time. By
+        tiles on threads, those above the diagonal only: half of the products, and sums that stay in the cache.
         """
         K, N = len(self.scores), self.J.y_shape[0]
-        formed = any(h.ndim == 3 for _, h, _ in self.layers)
-        count = math.ceil(N / _TILE) if formed or threads() > 1 else 1
+        formed = max((K * math.prod(draws[0].shape) for draws in self.layers if draws[0].rows > 1), default=0)
+        tile_rows = min(_TILE, max(1, _AT_ONCE // formed)) if formed else _TILE if threads() > 1 else N
+        count = math.ceil(N / tile_rows)
         edges = [N * i // count for i in range(count + 1)]
         spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
         out = xp.empty((K, N, K, N), self.dtype)
 
         def tile(pair):
             a, b = pair
-            total = sum(_products(h[a], delta[:, a], h[b], delta[:, b]) for _, h, delta in self.layers)
+            total = sum(_products(draws, a, b) for draws in self.layers)
             out[:, a, :, b] = total
             if a != b:
                 out[:, b, :, a] = total.transpose(2, 3, 0, 1)
@@ -78,39 +74,47 @@ class SampleGradients(LinearOperator):
     def squares(self):
         """The sum over rows of their elementwise squares, (n,): (h^2 1)' delta^2, layer by layer."""
         out = xp.zeros(self.shape[1], self.dtype)
-        for span, h, delta in self.layers:
-            if h.ndim == 2:
-                squares = (delta**2).sum(axis=0)
-                total = xp.concatenate([(h**2).T @ squares, squares.sum(axis=0)[None]])
+        for draws in self.layers:
+            if draws[0].rows == 1:  # one product for all draws
+                h1 = with_one(draws[0].h, 1.0)
+                total = (h1 * h1).T @ (_deltas(draws) ** 2).sum(axis=0)
             else:
-                step = max(1, _AT_ONCE // (len(delta) * (span[1] - span[0])))
-                parts = [slice(i, i + step) for i in range(0, len(h), step)]
-                total = sum((_gradients(h[part], delta[:, part]) ** 2).sum(axis=(0, 1)) for part in parts)
-            out[slice(*span)] = total.reshape(-1)
+                total = sum(layer.squares() for layer in draws)
+            out[slice(*draws[0].span)] = total.reshape(-1)
         return out
 
     def dense(self):
         """The rows themselves, (K N, n), for small nets: (h 1)' delta, layer by layer."""
         out = xp.zeros(self.shape, self.dtype)
-        for span, h, delta in self.layers:
-            out[:, slice(*span)] = _gradients(h, delta).reshape(len(out), -1)
+        for draws in self.layers:
+            out[:, slice(*draws[0].span)] = _gradients(draws).reshape(len(out), -1)
         return out
 
 
-def _gradients(h, delta):
-    """The layer's gradients, (K, N, in + 1, out): the sum over a sample's rows of (h 1)' delta."""
-    h1 = xp.concatenate([h, xp.ones_like(h[..., :1])], axis=-1)
-    if h.ndim == 2:
-        return h1[:, :, None] * delta[:, :, None, :]
-    return h1.transpose(0, 2, 1) @ delta
+def _gradients(draws):
+    """A layer's gradients, (K, N, in + 1, out): the sum over a sample's rows of (h 1)' delta."""
+    parts = zip(*(layer.parts() for layer in draws), strict=True)
+    return xp.concatenate([_outer(with_one(part[0].h, 1.0), _deltas(part)) for part in parts], axis=1)
 
 
-def _products(h, delta, h2, delta2):
-    """Inner products of gradients, (K, N, K, M), within one layer; the draws of a sample share its h."""
-    if h.ndim == 3:
-        K, N, M = len(delta), len(h), len(h2)
-        G, G2 = _gradients(h, delta).reshape(K * N, -1), _gradients(h2, delta2).reshape(K * M, -1)
-        return (G @ G2.T).reshape(K, N, K, M)
+def _outer(h1, delta):
+    return h1[:, :, None] * delta[:, :, None, :] if h1.ndim == 2 else h1.transpose(0, 2, 1) @ delta
+
+
+def _deltas(draws):
+    """(K, N, out), or (K, N, T, out)."""
+    return xp.stack([layer.delta for layer in draws])
+
+
+def _products(draws, a, b):
+    """Inner products of gradients, (K, N, K, M), within one layer, of the samples a and b; all draws share an h."""
+    one, other = ([layer.of(samples) for layer in draws] for samples in (a, b))
+    if draws[0].rows > 1:
+        G = _gradients(one)
+        G2 = G if a == b else _gradients(other)
+        flat, flat2 = (rows.reshape(rows.shape[0] * rows.shape[1], -1) for rows in (G, G2))
+        return (flat @ flat2.T).reshape(*G.shape[:2], *G2.shape[:2])
+    h, delta, h2, delta2 = one[0].h, _deltas(one), other[0].h, _deltas(other)
     flat, flat2 = (d.reshape(-1, d.shape[-1]) for d in (delta, delta2))
     out = (flat @ flat2.T).reshape(*delta.shape[:2], *delta2.shape[:2])
     inputs = h @ h2.T

@@ -16,7 +16,13 @@ for S = E[delta delta'] plus damping. Then theta = (B kron R') Omega, and the st
 
 In a convolution it is the pixels that are whitened, all alike, by a 1 x 1 convolution in front of the layer's (section
 4.3): U' stands in B once for each of the pixels of a patch. Around the image is what zero becomes, (0 - c) U': the
-image is padded first, then whitened.
+image is padded first, then whitened. With m = (c ... c), B B' is the inverse of
+
+    [[ I kron (C + epsilon I) + m'm, m' ],
+     [ m,                            1  ]]
+
+which is E[(h 1)'(h 1)] damped, for patches h whose pixels have one mean and covariance and no correlation with each
+other.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +30,7 @@ from dataclasses import dataclass, replace
 from ..autodiff import ops
 from ..autodiff.conv import convolution
 from ..backend import item, xp
-from ..linalg import BlockDiagonal, Kronecker, identity
+from ..linalg import BlockDiagonal, LinearOperator, identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +60,28 @@ class Whitening:
         return self._operator(_row_inverse(self.U), self.c, None if self.R is None else _row_inverse(self.R))
 
     def _operator(self, corner, row, S):
-        n = self.c.shape[0] * self.pixels
-        B = xp.zeros((n + 1, n + 1), self.U.dtype)
-        B[:n, :n] = xp.kron(xp.eye(self.pixels, dtype=B.dtype), corner)
-        B[n, :n], B[n, n] = xp.tile(row, self.pixels), 1.0
-        outputs = (self.span[1] - self.span[0]) // (n + 1)
-        return Kronecker(B, identity(outputs, B.dtype) if S is None else S)
+        return _Coordinates(self.span[1] - self.span[0], self.pixels, corner, row, S)
+
+
+class _Coordinates(LinearOperator):
+    """[[I kron corner, 0], [row ... row, 1]] kron S, with the corner once for each of a patch's pixels; S None is I."""
+
+    def __init__(self, size, pixels, corner, row, S):
+        super().__init__((size, size), corner.dtype, name="B")
+        self.patch = pixels, len(row), size // (pixels * len(row) + 1)  # shape of what comes before the bias
+        self.corner, self.row, self.S = corner, row, S
+
+    def _matvec(self, v):
+        V = v.reshape(-1, self.patch[2])
+        V = V if self.S is None else V @ self.S.T
+        W = V[:-1].reshape(self.patch)
+        return xp.concatenate([(self.corner @ W).reshape(-1), self.row @ W.sum(axis=0) + V[-1]])
+
+    def _rmatvec(self, u):
+        U = u.reshape(-1, self.patch[2])
+        U = U if self.S is None else U @ self.S
+        W = self.corner.T @ U[:-1].reshape(self.patch) + xp.outer(self.row, U[-1])
+        return xp.concatenate([W.reshape(-1), U[-1]])
 
 
 def whitening(name, span, covariance, mean, epsilon, S=None, S_epsilon=None, pixels=1):

@@ -16,6 +16,9 @@ With mu = E[h], C = E[h'h] - mu' mu, e = lam / alpha and all moments of one batc
 so algorithm 3 lacks (1) the term -mu dW of eq. 3.3.4 and (2) the factor 1 / alpha, and (3) it damps another matrix: the
 system has K^-1 = C + e I + e / (1 + e) mu' mu where C + e I stands, and centres with mu / (1 + e).
 
+Where T rows of a sample share the matrix, A, mu and C are means over rows too and delta's moments sums over them, as in
+K-FAC's "expand": alpha stands for E[sum_t delta_t' delta_t], and G is E[sum_t (h_t 1)' delta_t].
+
 A or C is measured once in `interval` updates. What is kept of it is the inverse where alpha is a number, and the
 eigenvectors where alpha changes from update to update.
 """
@@ -40,6 +43,7 @@ class SquaredGradient:
 
     Each layer has its own, anew at each update. It bounds every diagonal entry of S = E[delta' delta], but not S itself
     (that takes the largest squared norm, up to `out` times as much); and it grows with the square of the loss's unit.
+    Of several rows a sample, the largest sum over them of squared deltas, for S is E[sum_t delta_t' delta_t].
     """
 
     def __call__(self, J, u):

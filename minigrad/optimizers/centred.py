@@ -15,6 +15,8 @@ which each small step does. Still P is invertible (its determinant is 1): only w
 And a linear layer under squared error, whose Hessian is [[C + mu' mu, mu'], [mu, 1]] kron I, converges whatever mu is:
 P makes that [[C, 0], [mu, 1]] kron I, with the covariance's eigenvalues and 1.
 
+Where T rows of a sample share the matrix, G and g are sums over them, and mu is the mean over samples and rows.
+
 Alg. 2 prints both updates with a plus sign, which would be ascent. Weight decay's gradient is part of the gradient, so
 it is multiplied by P too: points of rest are those of the penalized objective.
 """

@@ -7,14 +7,18 @@
 In the eigenvectors of A = Q diag(a) Q' and S = R diag(s) R', K-FAC has d = a s'; EKFAC's d is of all the one nearest
 to the block, in Frobenius norm. Without Q and R it is the diagonal of the Fisher information. The averages run over
 samples, and over updates (`Layerwise`).
+
+Where several rows of a sample share the matrix, places of a convolution or steps of a recurrence, its gradient is
+sum_t (h_t 1)' delta_t. EKFAC's d and the diagonal are of that very gradient; A and S are those of `shared`, "expand" or
+"reduce" (Eschenhagen et al. 2023, `curvature.factors`).
 """
 
 import operator
 from dataclasses import dataclass
 from functools import reduce
 
-from ..backend import item, parallel, xp
-from ..curvature.factors import factors_of, factors_of_sweeps, second_moments
+from ..backend import check_name, item, parallel, xp
+from ..curvature.factors import SHARED, factors_of, factors_of_sweeps, second_moments
 from ..curvature.layers import layers_by_slice
 from ..linalg import Eigenbasis, Kronecker, Matrix, factored_damping
 from ..linalg.kronecker import eigh, shifted, spd_inverse
@@ -29,23 +33,25 @@ class KFAC(Layerwise):
 
     interval: updates from one inversion to the next; A and S are measured at every one. factored: damping as
     (A + pi sqrt(lam) I) kron (S + sqrt(lam) / pi I) (section 6.3), with the lam of the last inversion; or exactly, by
-    eigenvectors, which cost more and serve any lam. Everything else is `Layerwise`'s. A dead unit, whose row of A or S
-    is zero, needs damping.
+    eigenvectors, which cost more and serve any lam. shared: "expand" or "reduce", what is made of many rows a sample.
+    Everything else is `Layerwise`'s. A dead unit, whose row of A or S is zero, needs damping.
     """
 
     factored: bool = True
     interval: int = 20
+    shared: str = "expand"
 
     def __post_init__(self):
         super().__post_init__()
         check_counts("KFAC", interval=self.interval)
+        check_name("way to share", self.shared, SHARED)
         if not isinstance(self.factored, bool):
             raise ValueError(f"KFAC: factored must be True or False, got {self.factored!r}")
 
     def measure(self, update, state, J, cotangents, lam):
         """A and S; with them, every `interval` updates, the damped inverses or the eigenvectors."""
         with phase("statistics"):
-            layers, new = _factors(factors_of(J, cotangents))
+            layers, new = _factors(factors_of(J, cotangents, self.shared))
             measured = self.averaged(update, state, new)
         if state["update"] % self.interval == 0:
             with phase("inversion"):
@@ -109,20 +115,22 @@ class EKFAC(DiagonalFisher):
     interval: updates from one pair of eigenvectors to the next; A, S and d are measured at every one. When the basis
     turns from Q, R to Q1, R1, the average of d goes on as the diagonal, in the new basis, of what it says in the old:
     d <- (Q1'Q)^2 d (R'R1)^2, elementwise squares. All cotangents of a batch are kept at once, for kind "exact" as many
-    as outputs. Everything else is `Layerwise`'s.
+    as outputs. shared: "expand" or "reduce", of which A and S the eigenvectors are. Everything else is `Layerwise`'s.
     """
 
     interval: int = 20
+    shared: str = "expand"
 
     def __post_init__(self):
         super().__post_init__()
         check_counts("EKFAC", interval=self.interval)
+        check_name("way to share", self.shared, SHARED)
 
     def measure(self, update, state, J, cotangents, lam):
         """A, S; every `interval` updates Q and R of them; d."""
         with phase("statistics"):
             sweeps = [layers_by_slice(J, u) for u in cotangents]
-            layers, new = _factors(factors_of_sweeps(J, sweeps))
+            layers, new = _factors(factors_of_sweeps(J, sweeps, self.shared))
             measured = self.averaged(update, state, new)
         if state["update"] % self.interval == 0:
             with phase("inversion"):

@@ -11,6 +11,9 @@ theta -= lr B B' g, with B B' = E[(h 1)(h 1)']^-1, damped: natural gradient for 
 taken for E[(h 1)(h 1)'] kron I. A velocity is a displacement of theta, B v, so it changes its coordinates as theta
 does, and where it points remains. On a net with BatchNorm the same is PRONG+ (section 3.2).
 
+Where rows of a sample share a matrix, the moments are means over them too. In a convolution they are those of pixels,
+not of patches (section 4.3): B B' takes a patch's pixels for uncorrelated. The signal's S is K-FAC's "expand".
+
 The diagonal variant (section 3.2) rescales the whitened inputs h~ by D in each batch: U <- D U, V <- D^-1 V (theirs:
 V D^-1). That is one more change of coordinates. In those of the last reparametrization it multiplies the gradient by
 D^2 = 1 / var(h~), so that is all that happens here; with epsilon D^2 = 1 / (var(h~_k) + epsilon ||u_k||^2), for then

@@ -4,6 +4,8 @@ The brute force unties them: the same net with a matrix of its own for each row 
 (h_t 1)' delta_t alone, and its last row is delta_t, for the bias's input is 1.
 """
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ from minigrad.curvature import (
     pixel_moments,
     scores,
 )
-from minigrad.curvature.factors import second_moments
+from minigrad.curvature.factors import _work, second_moments
 from minigrad.curvature.layers import layers_by_slice
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import Layout
@@ -37,8 +39,11 @@ class Net:
     def __init__(self, shapes, function):
         self.layout, self.function = Layout(shapes), function
 
+    def __call__(self, p, x):
+        return self.function(p, x)
+
     def apply(self, theta, x):
-        return self.function(self.layout.views(theta), x)
+        return self(self.layout.views(theta), x)
 
 
 def tied(p, x):
@@ -162,6 +167,21 @@ def test_rows_and_deltas(name):
     assert found["out"].h.ndim == found["out"].delta.ndim == 2
 
 
+def test_what_ranks_gather_is_every_sample(monkeypatch):
+    """Images before they are patches, and deltas."""
+    net, shape = NETS["images"]
+    theta, x = problem(net, shape)
+    r, J = Objective(net, Gaussian()).linearize(theta, x)
+    asked = []
+
+    class Ranks:
+        gathered = staticmethod(lambda rows, n: asked.append((rows.shape, n)) or rows)
+
+    monkeypatch.setattr(J, "ranks", Ranks, raising=False)
+    affine_layers(J, dev(np.ones(r.shape)))
+    assert asked == [(shape, N) for shape in [(N, 4, 4, 2), (N, 2, 2, 2), (N, 8), (N, 3)]]
+
+
 # --- Kronecker factors -----------------------------------------------------------------------------------
 
 
@@ -223,6 +243,35 @@ def test_reduce_is_exact_where_rows_are_averaged():
     close(layer.block.dense(), block_of(net, objective, theta, x), rtol=1e-10)
     (expanded,) = kronecker_factors(objective, theta, x)
     assert not np.allclose(host(expanded.block.dense()), host(layer.block.dense()), rtol=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_few_rows_as_there_can_be(count):
+    """Of two rows "reduce" makes one; of one both ways make the same."""
+    net = Net({"w": (4, 2)}, lambda p, x: ops.sum(ops.tanh(ops.affine(x, p["w"], name="w")), axis=1))
+    theta, x = problem(net, (count, 3))
+    objective, h = Objective(net, Gaussian()), np.concatenate([host(x), np.ones((N, count, 1))], axis=2)
+    slope = 1 - np.tanh(h @ host(theta).reshape(4, 2)) ** 2  # of both outputs, each unit's own
+    expand, reduce = (kronecker_factors(objective, theta, x, shared=way)[0] for way in ("expand", "reduce"))
+    close(expand.A, np.einsum("nti,ntj->ij", h, h) / (N * count))
+    close(reduce.A, np.einsum("nti,nsj->ij", h, h) / (N * count**2))
+    close(expand.S, np.diag((slope**2).sum(axis=(0, 1)) / N))
+    close(reduce.S, np.diag((slope.sum(axis=1) ** 2).sum(axis=0) / N))
+    P = per_sample_gradients(objective, theta, (x, dev(np.zeros((N, 2)))))
+    rows = np.stack([host(P.rmatvec(dev(row))) for row in np.eye(N)])
+    close(P.dense(), rows)
+    close(P.gram(), rows @ rows.T)
+    close(P.squares(), (rows**2).sum(axis=0))
+
+
+def test_a_matrix_used_twice():
+    net = Net({"w": (4, 3)}, lambda p, x: ops.affine(ops.tanh(ops.affine(x, p["w"], name="w")), p["w"], name="w"))
+    theta, x = problem(net, (3,))
+    P = per_sample_gradients(Objective(net, Gaussian()), theta, (x, dev(np.zeros((N, 3)))))
+    rows = np.stack([host(P.rmatvec(dev(row))) for row in np.eye(N)])
+    close(P.dense(), rows)
+    close(P.gram(), rows @ rows.T)
+    close(P.squares(), (rows**2).sum(axis=0))
 
 
 @pytest.mark.parametrize("shared", ["expand", "reduce"])
@@ -293,7 +342,7 @@ def test_input_moments(name, at_once, monkeypatch):
     close(found.second, h.T @ h / len(h))
     close(found.mean, h.mean(axis=0))
     close(input_means(J)["w"], h.mean(axis=0))
-    assert list(input_means(J)) == ["w", "out"]
+    assert list(input_means(J)) == ["w", "out"] and [m.pixels for m in input_moments(J)] == [1, 1]
 
 
 def test_pixel_moments():
@@ -304,6 +353,9 @@ def test_pixel_moments():
     first, output = pixel_moments(J)
     pixels = np.pad(host(x), [(0, 0), (1, 1), (1, 1), (0, 0)]).reshape(-1, 2)
     assert (first.pixels, output.pixels, first.span) == (9, 1, (0, 38))
+    layer = affine_layers(J, dev(np.ones(J.y_shape)))[0].of_pixels()
+    assert (layer.shape, layer.rows, layer.span) == ((3, 2), 36, (0, 38))
+    close(layer.h.reshape(-1, 2), pixels)
     close(first.second, pixels.T @ pixels / len(pixels))
     close(first.mean, pixels.mean(axis=0))
     close(output.second, input_moments(J)[1].second)
@@ -313,3 +365,65 @@ def test_unknown_ways_to_share_are_refused():
     net, shape = NETS["rows"]
     with pytest.raises(ValueError, match="unknown way to share 'expant'; did you mean 'expand'"):
         kronecker_factors(Objective(net, Gaussian()), *problem(net, shape), shared="expant")
+
+
+# --- memory ------------------------------------------------------------------------------------------------
+
+WIDE = Net({"w": (5 * 5 * 4 + 1, 2)}, lambda p, x: conv.global_average(conv.convolution(x, p["w"], 5, name="w")))
+SUMS = {
+    "expand": lambda J, u, P: factors_of(J, [u]),
+    "reduce": lambda J, u, P: factors_of(J, [u], "reduce"),
+    "second moments": lambda J, u, P: second_moments(J, [layers_by_slice(J, u)], [(None, None)]),
+    "input moments": lambda J, u, P: input_moments(J),
+    "pixel moments": lambda J, u, P: pixel_moments(J),
+    "input means": lambda J, u, P: input_means(J),
+    "squares": lambda J, u, P: P.squares(),
+    "gram": lambda J, u, P: P.gram(),
+}
+
+
+@host_only
+@pytest.mark.parametrize("work", SUMS.values(), ids=SUMS)
+def test_never_the_patches_of_all_samples(work, monkeypatch):
+    """They are 11 times the images, and so are all samples' gradients 2 times; what is made is a few samples' share."""
+    monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", 1)
+    monkeypatch.setattr("minigrad.curvature.samples._AT_ONCE", 5 * 202)
+    theta, x = problem(WIDE, (10, 10, 4), n=96)
+    objective = Objective(WIDE, Gaussian())
+    r, J = objective.linearize(theta, x)
+    u = dev(np.ones(r.shape))
+    P = per_sample_gradients(objective, theta, (x, u), (r, J))
+    tracemalloc.start()
+    work(J, u, P)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * x.nbytes
+
+
+def test_parts_hold_as_many_samples_as_they_may(monkeypatch):
+    """The largest of their h, their deltas and their gradients; one row a sample needs no parts."""
+    sizes = {(3, 7, 2): 7 * 4, (1, 5, 4): 5 * 4, (8, 2, 9): 9 * 9}
+    for (n_in, rows, n_out), numbers in sizes.items():
+        net = Net({"w": (n_in + 1, n_out)}, lambda p, x: ops.mean(ops.affine(x, p["w"], name="w"), axis=1))
+        theta, x = problem(net, (rows, n_in), n=5)
+        r, J = Objective(net, Gaussian()).linearize(theta, x)
+        (layer,) = affine_layers(J, dev(np.ones(r.shape)))
+        for limit, expected in ((2 * numbers, [2, 2, 1]), (2 * numbers - 1, [1] * 5), (5 * numbers, [5]), (1, [1] * 5)):
+            monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", limit)
+            assert [len(part.h) for part in layer.parts()] == expected
+    net, shape = NETS["tied"]
+    theta, x = problem(net, shape)
+    monkeypatch.setattr("minigrad.curvature.layers._AT_ONCE", 1)
+    r, J = Objective(net, Gaussian()).linearize(theta, x)
+    _, output = affine_layers(J, dev(np.ones(r.shape)))
+    assert [len(part.h) for part in output.parts()] == [N]
+
+
+def test_work_of_a_matrix_is_half_of_its_products(monkeypatch):
+    """Which thread makes which matrix is decided by it."""
+    theta, x = problem(*NETS["images"], n=5)
+    r, J = Objective(NETS["images"][0], Gaussian()).linearize(theta, x)
+    first, output = layers_by_slice(J, dev(np.ones(r.shape)))[0]
+    both = [first.of(slice(0, 2)), first.of(slice(2, 5))]
+    assert [_work((what, both)) for what in ("h", "delta")] == [5 * 4 * 19**2 // 2, 5 * 4 * 2**2 // 2]
+    assert [_work((what, [output])) for what in ("h", "delta")] == [5 * 9**2 // 2, 5 * 3**2 // 2]

@@ -10,6 +10,7 @@ from minigrad.curvature.layers import affine_layers
 from minigrad.linalg.kronecker import homogeneous_inverse
 from minigrad.losses import Bernoulli, Gaussian
 from minigrad.nets import BatchNorm, Layout, WhitenedNet, autoencoder, from_whitened, mlp, to_whitened, whitening
+from minigrad.nets.whitening import Whitening
 from tests.helpers import close, dev, host, host_only
 from tests.nets.reference import complex_jacobian
 
@@ -292,3 +293,9 @@ def test_a_net_that_is_no_mlp_is_whitened_too(rng):
     assert [layer.name for layer in layers] == ["left", "right"]
     omega = to_whitened(layers, theta.size) @ theta
     close(WhitenedNet(net, layers).apply(omega, x), net.apply(theta, x), rtol=1e-12)
+
+
+def test_a_row_is_one_pixel_unless_it_is_said_to_be_more():
+    U, c = np.diag([2.0, 0.5]), np.array([1.0, -1.0])
+    B = np.vstack([np.column_stack([U.T, [0, 0]]), [*(-c @ U.T), 1]])
+    close(Whitening("w", (0, 9), dev(U), dev(c)).forth.dense(), np.kron(B, np.eye(3)))
