@@ -332,7 +332,7 @@ net = convnet((28, 28, 1), stages, "tanh", init=Glorot())
 print(net.layout)
 print(f"{net.work:,} multiply-adds a sample: {net.work / net.layout.size:.0f} for each parameter")
 objective = minigrad.Objective(net, Categorical())
-updates, size = (4, 100) if QUICK else (80, 500)
+updates, size = (4, 100) if QUICK else (50, 250)
 train = (images(x_train, 1), t_train)
 methods = {
     "SGD": SGD(0.05, momentum=0.9),

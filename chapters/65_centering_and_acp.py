@@ -250,7 +250,7 @@ close(acp("damped", G, h, delta, alpha, lam), step, atol=1e-12)
 net = mlp([4, 3, 2])
 objective, theta = minigrad.Objective(net, Categorical()), net.init(rng, "float64")
 batch = h, rng.integers(0, 2, N)
-rows = per_sample_gradients(objective, theta, batch).layers  # h and delta of each layer
+rows = [layer for (layer,) in per_sample_gradients(objective, theta, batch).layers]  # h and delta of each layer
 for form in ("damped", "printed"):
     new, _, _ = ACP(1.0, alpha=alpha, damping=lam, form=form).step(theta, {"update": 0}, objective, batch)
     for layer in rows:
@@ -381,9 +381,10 @@ for B in (1, 10, 100):
 # ## 6. The experiment
 #
 # Figure 3.1 of the thesis would have shown SGD, centred gradient descent and mean-only batch normalization. The full
-# comparison on MNIST is `python -m minigrad run centering`. Here is a small one: images of two soft bars in 8 x 8
-# pixels, an autoencoder of sigmoids, every method with the best of the same seven learning rates; ACP (the damped
-# system, alpha by the heuristic, statistics of the batch at every 20th update) beside them.
+# comparison on MNIST is `python -m minigrad run centering` (its record: `plot centering --full`). Here is a small one:
+# images of two soft bars in 8 x 8 pixels, an autoencoder of sigmoids, every method with the best of the same seven
+# learning rates; ACP (the damped system, alpha by the heuristic, statistics of the batch at every 20th update) beside
+# them.
 
 
 # %%
