@@ -29,6 +29,7 @@ EXPERIMENTS = {
     "distance-travelled": "distance_travelled",
     "forgetting": "forgetting",
     "hcgd-mnist": "hcgd_mnist",
+    "hcgd-mnist-cnn": "hcgd_mnist_cnn",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",
     "one-unit-autoencoder": "one_unit_autoencoder",
