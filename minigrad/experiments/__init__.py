@@ -34,6 +34,7 @@ EXPERIMENTS = {
     "metric-batch": "metric_batch",
     "one-unit-autoencoder": "one_unit_autoencoder",
     "order-robustness": "order_robustness",
+    "prong-cifar": "prong_cifar",
     "prong-sensitivity": "prong_sensitivity",
     "reparametrization": "reparametrization",
     "search-comparison": "search_comparison",

@@ -185,10 +185,9 @@ def caption(record):
     )
     if not record["results"]["complete"]:
         return text + ": unfinished."
+    words = []
+    for other in METHODS[:2]:
+        test, train = (signed(difference(record, METHODS[2], other, f"{part}_error")) for part in ("test", "train"))
+        words.append(f"against {other} {test} in test and {train} in training error")
     interval = " with its 95 % interval" if len(seeds) > 1 else ""
-    words = [
-        f"{word} error {signed(difference(record, METHODS[2], other, column))} of {other}'s"
-        for other in METHODS[:2]
-        for word, column in (("test", "test_error"), ("training", "train_error"))
-    ]
-    return f"{text}; at the end, in percent{interval}, HCGD's " + ", ".join(words) + lost(record) + "."
+    return f"{text}; HCGD at the end, in percent{interval}: {', '.join(words)}{lost(record)}."

@@ -139,7 +139,7 @@ def test_findings_and_caption():
     # SGD ends at 10 gradients, where HCGD is half way from 90 % to 6 %
     assert not cost["held"] and cost["numbers"].startswith("48.00 against 4.00 %, 48.00 against 5.00 %")
     text = hcgd_mnist_cnn.caption(record)
-    assert "HCGD's test error -2.00 ± 2.48 of SGD's, training error -1.00 ± 1.24 of SGD's, test error +0" in text
+    assert "against SGD -2.00 ± 2.48 in test and -1.00 ± 1.24 in training error, against Adam +0.00 ± 0.00 in" in text
     assert "95 % interval" in text and "usual form" in text and text.count("diverged") == 0
 
 
