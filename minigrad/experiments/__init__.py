@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "distance-ratio": "distance_ratio",
     "distance-travelled": "distance_travelled",
     "forgetting": "forgetting",
+    "hcgd-cifar": "hcgd_cifar",
     "hcgd-mnist": "hcgd_mnist",
     "hcgd-mnist-cnn": "hcgd_mnist_cnn",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",

@@ -3,6 +3,7 @@
 import time
 
 from .. import backend
+from ..data import cifar10, images
 from ..training import Diverged, fit, share_wrong
 from .parts import checkpoints, rounded
 
@@ -68,3 +69,18 @@ def kept(history, columns=COLUMNS):
         return None
     curves = {"curves": {column: rounded(history.curves[column]) for column in columns}}
     return curves | ({"diverged": history.update} if history.stopped == "diverged" else {})
+
+
+def standardized_cifar(count, test_count):
+    """(training pair, test pair, what they are of), so many of each (None: all), images (N, 32, 32, 3) on the host.
+
+    Each colour has mean 0 and variance 1 in the training images.
+    """
+    (x, t), (x_test, t_test) = cifar10()
+    source = "CIFAR-10" if len(x) == 50_000 else f"an excerpt of CIFAR-10 with {len(x) + len(x_test):,} images"
+    x, x_test = images(x[:count], 3), images(x_test[:test_count], 3)
+    mean, deviation = x.mean(axis=(0, 1, 2), dtype="float64"), x.std(axis=(0, 1, 2), dtype="float64")
+    for part in (x, x_test):
+        part -= mean
+        part /= deviation
+    return (x, t[:count]), (x_test, t_test[:test_count]), source

@@ -25,14 +25,13 @@ from functools import cache, partial
 import numpy as np
 
 from .. import plot as look
-from ..data import RandomCrops, cifar10, split
-from ..data import images as as_images
+from ..data import RandomCrops, split
 from ..losses import Categorical
 from ..nets import BatchNorm, vgg
 from ..objective import Objective
 from ..optimizers import PRONG, SGD, RMSProp, Waterfall
 from ..training import records
-from .classifiers import COLUMNS, kept, train_classifier
+from .classifiers import COLUMNS, kept, standardized_cifar, train_classifier
 from .hcgd_mnist import below_zero, difference, lost, signed
 from .parts import curves_of, drawn, run_seeds, run_trials, seeds_together
 
@@ -177,16 +176,9 @@ def optimizer(name, lr, scale):
 
 @cache
 def data(scale):
-    """(pair to train on, pair held out, test pair, what they are of); each colour has mean 0 and variance 1."""
-    (x, t), (x_test, t_test) = cifar10()
-    source = "CIFAR-10" if len(x) == 50_000 else f"an excerpt of CIFAR-10 with {len(x) + len(x_test):,} images"
-    x, x_test = (as_images(part, 3) for part in (x[: scale.images], x_test[: scale.test]))
-    mean, deviation = x.mean(axis=(0, 1, 2)), x.std(axis=(0, 1, 2))
-    for part in (x, x_test):
-        part -= mean
-        part /= deviation
-    train, held_out = split(x, t[: scale.images], scale.held_out, np.random.default_rng(0))
-    return train, held_out, (x_test, t_test[: scale.test]), source
+    """(pair to train on, pair held out, test pair, what they are of)."""
+    (x, t), test, source = standardized_cifar(scale.images, scale.test)
+    return *split(x, t, scale.held_out, np.random.default_rng(0)), test, source
 
 
 # --- what came out ---------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def small(monkeypatch):
     rng = np.random.default_rng(0)
     t = rng.integers(0, 10, 90)
     x = (t[:, None] / 10 + 0.1 * rng.random((90, 3072))).astype("float32")
-    monkeypatch.setattr(prong_cifar, "cifar10", lambda: ((x[:70], t[:70]), (x[70:], t[70:])))
+    monkeypatch.setattr(classifiers, "cifar10", lambda: ((x[:70], t[:70]), (x[70:], t[70:])))
     monkeypatch.setitem(prong_cifar.SCALES, "quick", SMALL)
     prong_cifar.data.cache_clear()
     yield
@@ -119,7 +119,7 @@ def test_data():
     both = np.concatenate([train[0], held_out[0]]).astype("float64")
     np.testing.assert_allclose(both.mean(axis=(0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(both.std(axis=(0, 1, 2)), 1, rtol=1e-5)
-    (x, _), (unseen, t) = prong_cifar.cifar10()
+    (x, _), (unseen, t) = classifiers.cifar10()
     planes = unseen.reshape(-1, 3, 32, 32)  # channel first, as in the file
     shift, scale = (getattr(x[:60].reshape(-1, 3, 32, 32), of)(axis=(0, 2, 3)) for of in ("mean", "std"))
     np.testing.assert_allclose(test[0][5, 3, 7], (planes[5, :, 3, 7] - shift) / scale, rtol=1e-3)
