@@ -43,7 +43,7 @@ RATES = {  # of each method, the candidates; the first is the quick form's
     "momentum": (0.01, 0.03, 0.003),
     "RMSProp": (0.001, 0.003, 0.0003),
     "batch norm": (0.03, 0.1, 0.01),
-    "PRONG": (0.003, 0.01, 0.001),
+    "PRONG": (0.01, 0.03, 0.003),
 }
 METHODS = tuple(RATES)
 MOMENTUM, EPSILON, INTERVAL = 0.9, 0.1, 100
