@@ -236,7 +236,8 @@ def speedup(record, name, axis):
 def plot(record, folder):
     """One figure: training and held-out error, by updates and by seconds of training."""
     rows = {"train_error": "training error (%)", "validation_error": "held-out error (%)"}
-    columns = {"update": "updates", "seconds": "seconds of training"}
+    seconds = "seconds of training" if record["settings"]["cores"] is None else "seconds of one core"
+    columns = {"update": "updates", "seconds": seconds}
     fig, axes = look.mosaic([[f"{row} {axis}" for axis in columns] for row in rows], width=8.4, height=5.6)
     for row, error in rows.items():
         for axis, label in columns.items():
