@@ -60,6 +60,8 @@ METHODS = {
     "centred GD": Look(SKY, "D", "--"),
     "HCGD, n = 1": Look(VERMILLION, "s", "--"),
     "HCGD, n = 10": Look(BLUE, "^", ":"),
+    "HCGD, lr 0.1": Look(VERMILLION, "X", "--"),
+    "HCGD, lr 0.3": Look(BLUE, "P", ":"),
     "mirror descent": Look(VERMILLION, "v", ":"),
     "Adam+retrain": Look(ORANGE, "o", "--"),
     "L2 memory": Look(VERMILLION, "^"),

@@ -143,18 +143,24 @@ def images(count):
 def difference(record, one, other, column):
     """(mean, half its 95 % interval) of how much one of RUNS ends above another, in percent, seed by seed.
 
-    Half an interval is Student's t times the standard error of the differences; NaN of a single seed. Seeds of which
-    either run diverged are left out; NaN where none is left.
+    See `interval`. Seeds of which either run diverged are left out.
+    """
+    ones, others = (whole(record["results"]["runs"][name]) for name in (one, other))
+    both = [seed for seed in ones if seed in others]
+    return interval([100 * (ones[seed]["curves"][column][-1] - others[seed]["curves"][column][-1]) for seed in both])
+
+
+def interval(changes):
+    """(mean, half its 95 % interval) of seeds' numbers: Student's t times their standard error.
+
+    The half is NaN of a single number, both are of none.
     """
     from scipy.stats import t as student
 
-    ones, others = (whole(record["results"]["runs"][name]) for name in (one, other))
-    both = [seed for seed in ones if seed in others]
-    change = 100 * np.array([ones[seed]["curves"][column][-1] - others[seed]["curves"][column][-1] for seed in both])
-    if len(both) < 2:
-        return float(change[0]) if both else math.nan, math.nan
-    half = student.ppf(0.975, len(both) - 1) * change.std(ddof=1) / len(both) ** 0.5
-    return float(change.mean()), float(half)
+    changes, n = np.asarray(changes, float), len(changes)
+    if n < 2:
+        return float(changes[0]) if n else math.nan, math.nan
+    return float(changes.mean()), float(student.ppf(0.975, n - 1) * changes.std(ddof=1) / n**0.5)
 
 
 def compare(record, base):

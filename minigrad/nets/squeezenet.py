@@ -13,6 +13,7 @@ def squeezenet(
     classes=10,
     image=(32, 32, 3),
     output="linear",
+    width=64,
 ):
     """A convolution, eight Fire modules, a 1 x 1 convolution to one map a class, whose mean is the logit.
 
@@ -22,11 +23,11 @@ def squeezenet(
     (v1.1: 3 x 3 with stride 2 and sizes rounded up, which gives the same 16, 8 and 4 pixels); the papers say neither.
     Each hidden layer is normalized, in a Fire module all three, as SqueezeNets with batch normalization have it.
     Logits are linear, for those behind v1.1's last relu cannot be negative: output="relu" has it. v1.1's dropout, of
-    the last Fire module's maps alone, is left out; `dropout` is that of all hidden layers.
+    the last Fire module's maps alone, is left out; `dropout` is that of all hidden layers. width: maps of the first
+    convolution, 64 in v1.1, with which those of all others grow.
     """
-    stages = [Convolution(64, Window(3, padding=1)), MaxPool(2)]
-    stages += [Fire(16, 64, 64), Fire(16, 64, 64), MaxPool(2)]
-    stages += [Fire(32, 128, 128), Fire(32, 128, 128), MaxPool(2)]
-    stages += [Fire(48, 192, 192), Fire(48, 192, 192), Fire(64, 256, 256), Fire(64, 256, 256)]
+    fire = lambda times: Fire(times * width // 4, times * width, times * width)
+    stages = [Convolution(width, Window(3, padding=1)), MaxPool(2), fire(1), fire(1), MaxPool(2)]
+    stages += [fire(2), fire(2), MaxPool(2), fire(3), fire(3), fire(4), fire(4)]
     stages += [Convolution(classes, 1), GlobalAverage()]
     return convnet(image, stages, activation, output, init, normalization, dropout)

@@ -125,6 +125,8 @@ def test_options(maker):
 def test_further_options():
     assert squeezenet(output="relu").output == "relu"
     assert squeezenet(image=(16, 16, 1)).image == (16, 16, 1)
+    narrow = [out for _, out in squeezenet(width=8).matrices.values()]
+    assert [8 * n for n in narrow[:-1]] == [out for _, out in squeezenet().matrices.values()][:-1] and narrow[-1] == 10
     assert [out for _, out in vgg(width=8).matrices.values()] == [8, 8, 16, 16, 32, 32, 64, 10]
 
 
