@@ -15,9 +15,7 @@ from .convnet import Convolution, Dense, MaxPool, convnet
 from .normalization import BatchNorm
 
 
-def mnist_convnet(
-    activation="relu", init=None, normalization=None, dropout=None, classes=10, widths=(32, 64, 750)
-):
+def mnist_convnet(activation="relu", init=None, normalization=None, dropout=None, classes=10, widths=(32, 64, 750)):
     """Pascanu & Bengio, section 8.6: 32 and 64 filters of 5 x 5, then 750 hidden units, for 28 x 28 digits.
 
     828,356 parameters, work 4.5 million. Chosen: pooling, which the paper does not mention, is 2 x 2 max pooling

@@ -19,7 +19,8 @@ class Unlabeled:
     """`size` different rows of x (M, ...), drawn anew at every call; unlabeled(rng) returns them, on the backend.
 
     added: they join the inputs of the gradient's batch (Pascanu & Bengio, section 8.7), else they stand in their place
-    (8.5). x: inputs alone, of the backend or on the host. The optimizer's rng draws, so a resumed run sees the same samples.
+    (8.5). x: inputs alone, of the backend or on the host. The optimizer's rng draws, so a resumed run sees the same
+    samples.
     Raises TypeError or ValueError for an x that is no floating-point array of samples, or a size out of 1..M.
     """
 

@@ -15,7 +15,7 @@ from tests.helpers import close, dev, host
 @pytest.fixture
 def task(monkeypatch):
     instead_of_mnist(monkeypatch)
-    return measured.mnist_task(measured.SMALL, 80, 30)
+    return measured.task_of(measured.SMALL, 80, 30)
 
 
 def test_the_task(task):
@@ -23,7 +23,7 @@ def test_the_task(task):
     assert task.measured == 30 and task.epoch == 4
     assert task.net.sizes == (784, 30, 30, 10) and task.net.activations == ("relu", "relu", "linear")
     assert task.net.initializer == FanIn(1 / 3)
-    whole = measured.mnist_task(measured.SIZES, None, 1000)
+    whole = measured.task_of(measured.SIZES, None, 1000)
     assert (len(whole.train[0]), len(whole.test[0]), whole.measured, whole.epoch) == (100, 60, 60, 5)
     assert "784, 30, 30, 10" in task.settings()["net"] and "80 training and 30 test" in task.settings()["data"]
 

@@ -88,7 +88,9 @@ def test_added_unlabeled_join_the_gradients_batch(device):
     close(x[:3], own, rtol=0)
     np.testing.assert_array_equal(np.sort(host(x[3:]), axis=0), others)
     assert repr(Unlabeled(others, 4, added=True)) == repr(Unlabeled(others, 4))[:-1] + ", added=True)"
-    with pytest.raises(ValueError, match=r"metric batch: samples must have the gradient batch's shape \(2,\), got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"metric batch: samples must have the gradient batch's shape \(2,\), got \(3,\)"
+    ):
         curvature_batch(Unlabeled(np.zeros((4, 3)), 2, added=True), (dev(own), None), None, np.random.default_rng(0))
 
 
