@@ -9,7 +9,8 @@ and, where a paper's claims can be judged by numbers,
 
     findings(record)             [{"claim": ..., "numbers": ..., "held": True or False}, ...]
 
-A module is imported when it is asked for. One that holds several experiments has VARIANTS, objects with all of these.
+A module is imported when it is asked for. One that holds several has a table
+EXPERIMENTS = {name: an object with all of these}.
 """
 
 import importlib
@@ -70,10 +71,10 @@ class Options:
 
 
 def find(name):
-    """The module of an experiment, or the one of its VARIANTS. ValueError for an unknown name, offering the nearest."""
+    """The module of an experiment, or the object among its EXPERIMENTS. ValueError for an unknown name."""
     check_name("experiment", name, tuple(EXPERIMENTS))
     module = importlib.import_module(f"{__name__}.{EXPERIMENTS[name]}")
-    return next((variant for variant in getattr(module, "VARIANTS", ()) if variant.NAME == name), module)
+    return getattr(module, "EXPERIMENTS", {}).get(name, module)
 
 
 def committed(name):

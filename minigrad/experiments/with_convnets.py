@@ -100,3 +100,4 @@ VARIANTS = (
         scales(distance_estimator, "MNIST", *ESTIMATOR),
     ),
 )
+EXPERIMENTS = {variant.NAME: variant for variant in VARIANTS}
