@@ -1,5 +1,7 @@
 """What the experiments on function space share: the run that is measured, and how numbers are said."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,8 +30,9 @@ def test_the_task(task):
     assert "784, 30, 30, 10" in task.settings()["net"] and "80 training and 30 test" in task.settings()["data"]
 
 
-def test_a_run_is_sgd_and_its_distances_are_measured_on_test_images(task, monkeypatch):
-    monkeypatch.setattr(measured, "RATE", 0.01)
+def test_a_run_is_sgd_and_its_distances_are_measured_on_test_images(task):
+    assert task.rate == measured.RATE == 0.1
+    task = dataclasses.replace(task, rate=0.01)
     history, recorder = task.run(3, 2, 0.5, every=2, snapshots=lambda update: True)
     assert history.update == 8 and history.curves["update"] == [0, 4, 8]
     assert recorder.tables["update"]["update"] == recorder.tables["start"]["update"] == [2, 4, 6, 8]

@@ -7,7 +7,7 @@ import pytest
 
 from minigrad import experiments
 from minigrad.experiments import Options, distance_estimator, distance_ratio, measured, trajectories, with_convnets
-from minigrad.nets import BatchNorm, FanIn
+from minigrad.nets import BatchNorm, FanIn, He
 from minigrad.training import records
 from tests.experiments.noise import instead_of_mnist
 
@@ -50,7 +50,7 @@ def test_run_and_plot(name, noise, tmp_path, monkeypatch):
     kind = "without" if name.endswith("plain") else "with"
     assert f"convnet(4, 4, 4, 4, 8, 10) relu, {kind} batch normalization, " in text
     data = "MNIST" if name.endswith("mnist") else "CIFAR-10"
-    assert f"{data}, 40 training and 20 test images" in text
+    assert f"an excerpt of {data}, 40 training and 20 test images" in text
     assert f"(the paper: {variant.SCALES['quick'].net.paper()})" in text
 
 
@@ -61,7 +61,7 @@ def test_the_perceptrons_caption_is_as_it_was(noise):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_nets_are_the_papers(name, noise):
-    """Which data, normalized or not, reduced or not; PyTorch's initial weights."""
+    """Which data, normalized or not, reduced or not; PyTorch's initial weights, or where these do not learn, He's."""
     variant = experiments.find(name)
     assert variant.NAME == name and variant.module.NAME in name
     for scale, widths in {"quick": (4, 4, 8), "usual": (8, 16, 64), "full": (32, 64, 256)}.items():
@@ -70,13 +70,21 @@ def test_the_nets_are_the_papers(name, noise):
         assert net.data == ("MNIST" if name.endswith("mnist") else "CIFAR-10")
         task = measured.task_of(net, 80, 30)
         assert [len(part) for part in (*task.train, *task.test)] == [80, 80] + [30 if net.reduced else 60] * 2
-        assert task.measured == 30 and task.data == net.data
+        assert task.measured == 30 and task.data == f"an excerpt of {net.data}"
         side, channels = (28, 1) if name.endswith("mnist") else (8, 3)
         assert task.net.image == task.train[0].shape[1:] == task.test[0].shape[1:] == (side, side, channels)
         assert task.net.normalization == (None if name.endswith("plain") else BatchNorm())
-        assert task.net.initializer == FanIn(1 / 3) and task.net.activation == "relu"
+        assert task.net.activation == "relu"
+        assert (task.net.initializer, task.rate) == ((He(), 0.02) if name.endswith("plain") else (FanIn(1 / 3), 0.1))
         a, b, c = widths
         assert [out for _, out in task.net.matrices.values()] == [a, a, b, b, c, 10]
+
+
+def test_a_whole_set_is_no_excerpt(monkeypatch):
+    train, test = (np.zeros((50_000, 12), "float32"), np.zeros(50_000, int)), (np.zeros((10, 12), "float32"), None)
+    monkeypatch.setattr(measured, "cifar10", lambda: (train, test))
+    (x, _), _, name = measured.Convolutional("CIFAR-10").load()
+    assert name == "CIFAR-10" and x.shape == (50_000, 2, 2, 3)
 
 
 def test_full_scales_are_the_modules_own():
