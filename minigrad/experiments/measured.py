@@ -104,9 +104,19 @@ class Task:
         images, sample = asarray(self.test[0][: self.measured]), asarray(self.train[0][:1000])
         outputs = lambda theta: objective.settled(theta, sample).predict(theta, images)
         recorder = Recorder(outputs, theta, self.epoch, every=every, snapshots=snapshots)
-        history = fit(objective, SGD(self.rate, momentum=MOMENTUM), self.train, theta=theta,
-                      updates=epochs * self.epoch, batch_size=BATCH, seed=seed, validation=self.test, evaluate_every=self.epoch,
-                      callbacks=(recorder,), progress=progress)  # fmt: skip
+        history = fit(
+            objective,
+            SGD(self.rate, momentum=MOMENTUM),
+            self.train,
+            theta=theta,
+            updates=epochs * self.epoch,
+            batch_size=BATCH,
+            seed=seed,
+            validation=self.test,
+            evaluate_every=self.epoch,
+            callbacks=(recorder,),
+            progress=progress,
+        )
         return history, recorder
 
     def settings(self):
