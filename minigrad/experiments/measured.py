@@ -70,7 +70,8 @@ class Convolutional:
         """What the paper has instead, in a caption's words."""
         if self.data == "MNIST":
             return "a convolutional net with batch normalization, not described further"
-        return "four convolutional and two dense layers of unstated widths"
+        rate = "" if self.normalized else f", learning rate {RATE}"
+        return f"four convolutional and two dense layers of unstated widths{rate}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ l0 / (1 + (t - 200) / 20) at update t; dampings, adapted by Levenberg and Marqua
 covariance. As in `metric_batch.py`, which has reasons and further words: at most 15 iterations of conjugate gradients
 from zero a solve, the covariance uncentred and its system solved exactly in the space of samples, steps taken without a
 test but those of Levenberg-Marquardt. Ours: relu and He's initial weights (`nets/zoo.py` has what is chosen of the
-nets). Errors are in percent of test images, as in the paper's table; the axis of its figure 5 says cross-entropy.
+nets). Test errors are in percent of images, as in the paper's table; its figure 5 has cross-entropies.
 
 A run may have fewer updates, images and units than the paper's (`Scale`): the caption says what it had.
 """

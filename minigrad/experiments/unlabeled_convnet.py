@@ -7,8 +7,8 @@ From the paper: 300 filters of 12 x 12, 2048 and 1024 hidden units, batches of 9
 has 1440 samples), damping 8 at the beginning, l0 = 1; `metric_batch_convnet.py` has what both experiments share.
 The paper's images are the faces of TFD, whose unlabeled ones are of poorer quality; Fashion-MNIST's are all alike, so
 that here only the number of samples and their novelty can help. Not in the paper, so ours to state: 3,000 labelled
-images, the seed's draw, all others unlabeled; 2000 updates, section 8.6's budget. Its table has the numbers of the
-batch alone in the column "KL, different batch", its text says that it is the same batch: so it is here.
+images, the seed's draw, all others unlabeled; 2000 updates, section 8.6's budget. Its table, as we read it, has the
+numbers of the batch alone in the column "KL, different batch", but its text says that it is the same: so it is here.
 
 The usual form is reduced, so that one CPU core makes it in minutes: 16 filters, 128 and 64 hidden units, batches of 240
 with 120 unlabeled images, 750 labelled images, 120 updates, the first 60 at the constant rate. The paper's net and

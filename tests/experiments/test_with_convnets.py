@@ -94,3 +94,10 @@ def test_full_scales_are_the_modules_own():
         assert dataclasses.replace(full, net=own.net) == own
     usual = experiments.find("trajectories-cnn").SCALES["usual"]
     assert (usual.images, usual.seeds) == (5000, 3) and isinstance(usual, trajectories.Scale)
+
+
+def test_what_the_paper_has_instead():
+    paper = lambda *args, **given: measured.Convolutional(*args, **given).paper()
+    assert paper("CIFAR-10") == "four convolutional and two dense layers of unstated widths"
+    assert paper("CIFAR-10", normalized=False).endswith("unstated widths, learning rate 0.1")
+    assert paper("MNIST") == "a convolutional net with batch normalization, not described further"
