@@ -142,7 +142,8 @@ class Comparison:
         """The paper's claims, each with numbers (means) and whether it held in every seed."""
         rows = self.rows(record)
         found = claims(rows, self.claims)
-        mean = lambda method, column: number(float(np.mean(rows[method][column])))
+        unit = {"train": "", "test": " %"}
+        mean = lambda method, column: number(float(np.mean(rows[method][column]))) + unit[column]
         return [
             {
                 "claim": claim,

@@ -94,7 +94,7 @@ def test_divergence_is_in_the_record_and_the_caption(experiment, tmp_path, monke
     record = experiment.run(options(tmp_path))
     assert record["results"]["runs"][last]["0"]["diverged"] < 2
     text = experiment.caption(record)
-    assert f"; {last} diverged (seed 0, update " in text and "unfinished (" in text
+    assert f"; {last} diverged (seed 0, update " in text and "unfinished" in text
     experiment.plot(record, tmp_path)
 
 
@@ -187,7 +187,7 @@ def test_claims_hold_in_the_papers_own_table(experiment):
 def test_findings_are_counted_seed_by_seed():
     numbers = {"KL, unlabeled": [(0.1, 10.0), (0.1, 14.0)], "KL, same batch": [(0.2, 13.0), (0.3, 13.0)]}
     test, train = unlabeled_convnet.findings(record_of(unlabeled_convnet, numbers))
-    assert not test["held"] and test["numbers"] == "12 (KL, unlabeled), 13 (KL, same batch), in 1 of 2 seeds"
+    assert not test["held"] and test["numbers"] == "12 % (KL, unlabeled), 13 % (KL, same batch), in 1 of 2 seeds"
     assert train["held"] and train["numbers"] == "0.1 (KL, unlabeled), 0.25 (KL, same batch), in 2 of 2 seeds"
     rows = unlabeled_convnet.COMPARISON.rows(record_of(unlabeled_convnet, numbers))
     close(rows["KL, unlabeled"]["test"], [10.0, 14.0])
