@@ -377,7 +377,7 @@ lam = 1e-2
 P = per_sample_gradients(objective, theta, batch)
 rows = np.array([objective.value_and_grad(theta, (batch[0][i : i + 1], batch[1][i : i + 1]))[1] for i in range(N)])
 close(P.dense(), rows, atol=1e-14)
-gram = sum((layer.h @ layer.h.T + 1) * (layer.delta @ layer.delta.T) for layer in P.layers)
+gram = sum((layer.h @ layer.h.T + 1) * (layer.delta @ layer.delta.T) for (layer,) in P.layers)
 close(gram, rows @ rows.T, atol=1e-13)
 
 inner = np.linalg.solve(gram / N + lam * np.eye(N), rows @ g)

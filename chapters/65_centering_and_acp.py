@@ -447,7 +447,7 @@ _, g = the.value_and_grad(theta, (x_train, x_train))
 new, _, _ = CentredGD(1.0).step(theta, {"update": 0}, the, (x_train, x_train))
 cosine = g @ (theta - new) / np.linalg.norm(g) / np.linalg.norm(theta - new)
 print(f"cosine of the angle between gradient and centred gradient: {cosine:.2f}")
-for layer in per_sample_gradients(the, theta, (x_train, x_train)).layers:
+for (layer,) in per_sample_gradients(the, theta, (x_train, x_train)).layers:
     inputs = np.concatenate([layer.h, np.ones((len(layer.h), 1))], axis=1)
     found = acp("damped", inputs.T @ layer.delta / 500, layer.h, layer.delta, 1.0, 1e-2)
     bias, mend = layer.delta.mean(axis=0), layer.h.mean(axis=0) @ found[:-1]

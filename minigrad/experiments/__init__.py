@@ -9,7 +9,8 @@ and, where a paper's claims can be judged by numbers,
 
     findings(record)             [{"claim": ..., "numbers": ..., "held": True or False}, ...]
 
-A module is imported when it is asked for.
+A module is imported when it is asked for. One that holds several has a table
+EXPERIMENTS = {name: an object with all of these}.
 """
 
 import importlib
@@ -25,7 +26,12 @@ EXPERIMENTS = {
     "conditioning": "conditioning",
     "deep-autoencoder": "deep_autoencoder",
     "distance-estimator": "distance_estimator",
+    "distance-estimator-cnn": "with_convnets",
+    "distance-estimator-cnn-mnist": "with_convnets",
     "distance-ratio": "distance_ratio",
+    "distance-ratio-cnn": "with_convnets",
+    "distance-ratio-cnn-mnist": "with_convnets",
+    "distance-ratio-cnn-plain": "with_convnets",
     "distance-travelled": "distance_travelled",
     "forgetting": "forgetting",
     "hcgd-cifar": "hcgd_cifar",
@@ -33,6 +39,7 @@ EXPERIMENTS = {
     "hcgd-mnist-cnn": "hcgd_mnist_cnn",
     "hessian-free-is-natural-gradient": "hessian_free_is_natural_gradient",
     "metric-batch": "metric_batch",
+    "mnist-convnet": "mnist_convnet",
     "one-unit-autoencoder": "one_unit_autoencoder",
     "order-robustness": "order_robustness",
     "prong-cifar": "prong_cifar",
@@ -40,8 +47,10 @@ EXPERIMENTS = {
     "reparametrization": "reparametrization",
     "search-comparison": "search_comparison",
     "trajectories": "trajectories",
+    "trajectories-cnn": "with_convnets",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
     "tune-metric-batch": "tune_metric_batch",
+    "unlabeled-convnet": "unlabeled_convnet",
 }
 RECORD = "record.json"
 SCALES = ("quick", "usual", "full")
@@ -65,9 +74,10 @@ class Options:
 
 
 def find(name):
-    """The module of an experiment. Raises ValueError for an unknown name, offering the nearest."""
+    """The module of an experiment, or the object among its EXPERIMENTS. ValueError for an unknown name."""
     check_name("experiment", name, tuple(EXPERIMENTS))
-    return importlib.import_module(f"{__name__}.{EXPERIMENTS[name]}")
+    module = importlib.import_module(f"{__name__}.{EXPERIMENTS[name]}")
+    return getattr(module, "EXPERIMENTS", {}).get(name, module)
 
 
 def committed(name):

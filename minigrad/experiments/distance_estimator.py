@@ -19,7 +19,7 @@ from .. import plot as look
 from ..backend import to_host
 from ..function_space import Estimate, estimate, squared_distances
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import SIZES, SMALL, mnist_task, of_seeds, span
+from .measured import SIZES, SMALL, Convolutional, instead, of_seeds, span, task_of
 from .parts import rounded, run_parts, verdict
 
 NAME = "distance-estimator"
@@ -32,9 +32,10 @@ FEW_PERCENT, FEW_HUNDRED, DRAWS = 0.05, 500, 1000
 
 @dataclass(frozen=True)
 class Scale:
-    """Widths, training images (None: all), test images, epochs, those looked at closely, updates measured in each."""
+    """The net (`task_of`), training images (None: all), test images, epochs, those looked at closely, updates measured
+    in each."""
 
-    sizes: tuple
+    net: tuple | Convolutional
     images: int | None
     measured: int
     epochs: int
@@ -52,15 +53,19 @@ SCALES = {
 
 def run(options):
     """The record: {"seed 0": {"tables": {distance: columns}, "pairs": {distance: [one a shown epoch]}}, ...}."""
-    scale = SCALES[options.scale]
+    return run_scale(NAME, options, SCALES[options.scale])
+
+
+def run_scale(name, options, scale):
+    """The same, of any scale and under any name."""
     seeds = list(range(options.seeds or scale.seeds))
-    task = mnist_task(scale.sizes, scale.images, scale.measured)
+    task = task_of(scale.net, scale.images, scale.measured)
     counts = [count for count in COUNTS if count <= scale.measured]
     settings = task.settings() | {"epochs": scale.epochs, "shown": list(scale.shown), "counts": counts}
     parts = {}
     for seed in seeds:
         parts[f"seed {seed}"] = lambda results, seed=seed: train(task, scale, counts, seed, options.progress)
-    return run_parts(NAME, options, settings, seeds, parts, dtype="float32")
+    return run_parts(name, options, settings, seeds, parts, dtype="float32")
 
 
 def train(task, scale, counts, seed, progress=False):
@@ -205,7 +210,7 @@ def plot(record, folder):
             look.plain_numbers(ax.yaxis)
     if done:
         axes[0, 0].legend(fontsize=7, frameon=False)
-    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
+    return [look.save(fig, folder / f"{record['name']}.png", caption=caption(record))]
 
 
 def draw_pair(left, middle, counts, found, label, colour):
@@ -234,7 +239,7 @@ def caption(record):
     text = (
         f"Distances between functions at three scales: estimated from n test images with 95 % bounds (seed {seeds[0]}; "
         f"grey: 5 %), and standard deviation of single images against D2 ({of_seeds(seeds)}; grey: proportional), "
-        f"{settings['net']}, {settings['data']}, {settings['optimizer']} (the paper: a convolutional net on CIFAR-10)"
+        f"{settings['net']}, {settings['data']}, {settings['optimizer']} ({instead(settings)})"
     )
     if not record["results"]["complete"]:
         return text + ": unfinished."

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import plot as look
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import DECAY, SIZES, SMALL, mnist_task, of_seeds, span
+from .measured import DECAY, SIZES, SMALL, Convolutional, instead, of_seeds, span, task_of
 from .parts import rounded, run_parts, verdict
 
 NAME = "distance-ratio"
@@ -30,9 +30,9 @@ STEADY = 1.5  # a ratio that changes by less than this factor counts as steady
 
 @dataclass(frozen=True)
 class Scale:
-    """Widths of the net, training images (None: all), test images that compare, epochs, updates measured in each."""
+    """The net (`task_of`), training images (None: all), test images that compare, epochs, updates measured in each."""
 
-    sizes: tuple
+    net: tuple | Convolutional
     images: int | None
     measured: int
     epochs: int
@@ -49,16 +49,20 @@ SCALES = {
 
 def run(options):
     """The record: {"decay 0.0001, seed 0": {"test_error", "epochs": {distance: columns}, "points": ...}, ...}."""
-    scale = SCALES[options.scale]
+    return run_scale(NAME, options, SCALES[options.scale])
+
+
+def run_scale(name, options, scale):
+    """The same, of any scale and under any name."""
     seeds = list(range(options.seeds or scale.seeds))
-    task = mnist_task(scale.sizes, scale.images, scale.measured)
+    task = task_of(scale.net, scale.images, scale.measured)
     settings = task.settings() | {"epochs": scale.epochs, "decays": list(DECAYS)}
     parts = {}
     for seed in seeds:
         for decay in DECAYS:
-            name = part(decay, seed)
-            parts[name] = lambda results, decay=decay, seed=seed: train(task, scale, decay, seed, options.progress)
-    return run_parts(NAME, options, settings, seeds, parts, dtype="float32")
+            each = part(decay, seed)
+            parts[each] = lambda results, decay=decay, seed=seed: train(task, scale, decay, seed, options.progress)
+    return run_parts(name, options, settings, seeds, parts, dtype="float32")
 
 
 def part(decay, seed):
@@ -196,11 +200,11 @@ TITLES = {"update": "from the update before", "epoch": "from the epoch before", 
 
 def plot(record, folder):
     """Two figures: the first seed's measurements by epoch; all seeds' epochs by test error, and the ratio."""
-    drawing = ((f"{NAME}.png", measurements), (f"{NAME}-by-epoch.png", averages))
+    drawing = ((".png", measurements), ("-by-epoch.png", averages))
     paths = []
-    for name, draw in drawing:
+    for ending, draw in drawing:
         fig, text = draw(record)
-        paths.append(look.save(fig, folder / name, caption=text))
+        paths.append(look.save(fig, folder / f"{record['name']}{ending}", caption=text))
     return paths
 
 
@@ -274,5 +278,5 @@ def describe(record):
     settings = record["settings"]
     return (
         f"Distances of parameters and functions, {settings['net']}, {settings['data']}, {settings['optimizer']}, "
-        f"{settings['epochs']} epochs, measured {settings['measured']} (the paper: a convolutional net on CIFAR-10)"
+        f"{settings['epochs']} epochs, measured {settings['measured']} ({instead(settings)})"
     )

@@ -209,8 +209,13 @@ def optimizer(name, parameters, unlabeled, batch):
     damping = FixedDamping(parameters["damping"])
     if name == "KL, unlabeled":
         damping = LevenbergMarquardt(parameters["damping"], reduction="linear")
+    return natural_gradient(lr, damping, samples[name])
+
+
+def natural_gradient(lr, damping, source):
+    """Natural gradient by the exact Fisher information of the source's samples, solved as stated above."""
     solver = ConjugateGradient(maxiter=ITERATIONS, rtol=1e-4)
-    return NaturalGradient(lr, damping, solver, metric_batch=samples[name], warm_start=0.0)
+    return NaturalGradient(lr, damping, solver, metric_batch=source, warm_start=0.0)
 
 
 def tuned():
@@ -249,10 +254,10 @@ def table(curves, updates):
     return rows
 
 
-def claims(rows):
+def claims(rows, wanted=CLAIMS):
     """{claim: (seeds in which it holds, seeds)}, for the seeds and claims whose methods all have their numbers."""
     found, seeds = {}, min((len(row["test"]) for row in rows.values()), default=0)
-    for claim, (column, low, high) in CLAIMS.items():
+    for claim, (column, low, high) in wanted.items():
         if not {*low, *high} <= set(rows):
             continue
         lows, highs = (np.array([rows[name][column][:seeds] for name in names]) for names in (low, high))
@@ -271,8 +276,14 @@ def plot(record, folder):
 
 def plot_one(record, data, folder):
     """The figure of one data set."""
-    curves = record["results"]["curves"][data]
-    methods = [name for name in METHODS if name in curves]
+    results, several = record["results"], len(record["seeds"]) > 1
+    fig = draw(results["curves"][data], results["table"][data], record["settings"]["parameters"], PAPERS_TABLE, several)
+    return look.save(fig, folder / f"{NAME}-{data.lower()}.png", caption=caption(record, data))
+
+
+def draw(curves, rows, parameters, papers_table, several):
+    """The figure of {method: columns of each seed}, their `table`, and the paper's; several: are there more seeds?"""
+    methods = [name for name in papers_table if curves.get(name)]
     fig, axes = look.mosaic([["train", "test"], ["table", "table"]], height=4.9, height_ratios=[3, 1.3])
     for panel, column, factor in (("train", "loss", 1), ("test", "test_error", 100)):
         ax = axes[panel]
@@ -284,9 +295,9 @@ def plot_one(record, data, folder):
             look.plain_numbers(side)
     axes["train"].set_ylabel("cross-entropy of all labelled images")
     axes["test"].set_ylabel("test error (%)")
-    draw_table(axes["table"], record, data)
+    draw_table(axes["table"], rows, parameters, papers_table, several)
     look.label_ends(axes["test"])
-    return look.save(fig, folder / f"{NAME}-{data.lower()}.png", caption=caption(record, data))
+    return fig
 
 
 def together(runs, column):
@@ -296,20 +307,20 @@ def together(runs, column):
     return records.numbers(runs[0]["update"][:points]), values
 
 
-def draw_table(ax, record, data):
+def draw_table(ax, rows, parameters, papers_table, several):
     """Rows: parameters, then train and test, the paper's and ours; a column a method."""
-    rows = record["results"]["table"][data]
-    cells = {"lr, damping": [stated(record["settings"]["parameters"][name]) for name in METHODS]}
+    cells = {"lr, damping": [stated(parameters[name]) for name in papers_table]}
     for i, (column, unit) in enumerate((("train", "cross-entropy"), ("test", "test error, %"))):
-        values = [records.numbers(rows[name][column]) if name in rows else np.array([math.nan]) for name in METHODS]
-        cells[f"{unit}: paper"] = [f"{PAPERS_TABLE[name][i]:g}" for name in METHODS]
+        done = [rows.get(name, {}).get(column) or [math.nan] for name in papers_table]
+        values = list(map(records.numbers, done))
+        cells[f"{unit}: paper"] = [f"{numbers[i]:g}" for numbers in papers_table.values()]
         cells[f"{unit}: here"] = [number(each.mean()) for each in values]
-        if len(record["seeds"]) > 1:
+        if several:
             cells[f"{unit}: range"] = ["\N{EN DASH}".join(map(number, (each.min(), each.max()))) for each in values]
     ax.axis("off")
     ax.set(xlim=(0, 1), ylim=(len(cells) + 1, 0))
-    places = np.linspace(0.27, 0.93, len(METHODS))
-    for name, x in zip(METHODS, places):
+    places = np.linspace(0.27, 0.93, len(papers_table))
+    for name, x in zip(papers_table, places):
         ax.text(x, 0.5, name, ha="center", va="center", fontsize=8, color=look.look(name).colour)
     for y, (label, row) in enumerate(cells.items(), start=1):
         for x, text in zip((0, *places), (label, *row)):

@@ -18,7 +18,7 @@ import numpy as np
 from .. import plot as look
 from ..backend import to_host
 from ..function_space import distances, embed, mean_square, parameter_square
-from .measured import SIZES, SMALL, mnist_task, of_seeds
+from .measured import SIZES, SMALL, Convolutional, instead, of_seeds, task_of
 from .parts import rounded, run_parts, verdict
 
 NAME = "trajectories"
@@ -31,9 +31,9 @@ WITHIN = 10  # points within the first epoch
 
 @dataclass(frozen=True)
 class Scale:
-    """Widths of the net, training images, test images that compare, epochs, seeds, random starts of the embedding."""
+    """The net (`task_of`), training images, test images that compare, epochs, seeds, random starts of the embedding."""
 
-    sizes: tuple
+    net: tuple | Convolutional
     images: int
     measured: int
     epochs: int
@@ -53,14 +53,18 @@ def run(options):
 
     Raises ValueError for a single seed, which has no other to be compared with.
     """
-    scale = SCALES[options.scale]
+    return run_scale(NAME, options, SCALES[options.scale])
+
+
+def run_scale(name, options, scale):
+    """The same, of any scale and under any name."""
     seeds = list(range(options.seeds or scale.seeds))
     if len(seeds) < 2:
-        raise ValueError(f"{NAME}: paths are compared, so it takes at least 2 seeds, got {len(seeds)}")
-    task = mnist_task(scale.sizes, scale.images, scale.measured)
+        raise ValueError(f"{name}: paths are compared, so it takes at least 2 seeds, got {len(seeds)}")
+    task = task_of(scale.net, scale.images, scale.measured)
     settings = task.settings() | {"epochs": scale.epochs}
     parts = {"paths": lambda results: paths(task, scale.epochs, seeds, scale.starts, options.progress)}
-    return run_parts(NAME, options, settings, seeds, parts, dtype="float32")
+    return run_parts(name, options, settings, seeds, parts, dtype="float32")
 
 
 def paths(task, epochs, seeds, starts, progress=False):
@@ -142,7 +146,7 @@ def plot(record, folder):
         for ax, space in zip(axes, SPACES, strict=False):
             draw_paths(ax, found, space)
         draw_curves(axes[2], found)
-    return [look.save(fig, folder / f"{NAME}.png", caption=caption(record))]
+    return [look.save(fig, folder / f"{record['name']}.png", caption=caption(record))]
 
 
 COLOURS = (look.BLUE, look.VERMILLION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
@@ -184,8 +188,8 @@ def caption(record):
     text = (
         f"Paths of {of_seeds(seeds)} through functions and parameters, in the plane by multidimensional scaling "
         f"(rings: starts; arrows: direction), {settings['net']}, {settings['data']}, {settings['optimizer']}, "
-        f"{settings['epochs']} epochs, functions compared {settings['measured']} (the paper: a convolutional net on "
-        "CIFAR-10)"
+        f"{settings['epochs']} epochs, functions compared {settings['measured']} "
+        f"({instead(settings)})"
     )
     if not record["results"]["complete"]:
         return text + ": unfinished."

@@ -5,6 +5,7 @@ no paper names these nets' activations or initial weights, so they are relu and 
 
     activation, init, normalization, dropout        as `convnet` does
     classes                                         outputs, logits under a Categorical loss
+    widths                                          maps and hidden units, to make the net narrower
 
 Parameters and work (multiply-adds of a forward pass, a sample) are those of the defaults.
 """
@@ -14,24 +15,28 @@ from .convnet import Convolution, Dense, MaxPool, convnet
 from .normalization import BatchNorm
 
 
-def mnist_convnet(activation="relu", init=None, normalization=None, dropout=None, classes=10):
+def mnist_convnet(activation="relu", init=None, normalization=None, dropout=None, classes=10, widths=(32, 64, 750)):
     """Pascanu & Bengio, section 8.6: 32 and 64 filters of 5 x 5, then 750 hidden units, for 28 x 28 digits.
 
     828,356 parameters, work 4.5 million. Chosen: pooling, which the paper does not mention, is 2 x 2 max pooling
     behind each convolution; no padding, so that maps are 24, 12, 8 and 4 wide.
     """
-    stages = [Convolution(32, 5), MaxPool(2), Convolution(64, 5), MaxPool(2), Dense(750), Dense(classes)]
+    a, b, c = widths
+    stages = [Convolution(a, 5), MaxPool(2), Convolution(b, 5), MaxPool(2), Dense(c), Dense(classes)]
     return convnet((28, 28, 1), stages, activation, "linear", init, normalization, dropout)
 
 
-def large_filter_convnet(activation="relu", init=None, normalization=None, dropout=None, classes=10, pool=4):
+def large_filter_convnet(
+    activation="relu", init=None, normalization=None, dropout=None, classes=10, pool=4, widths=(300, 2048, 1024)
+):
     """Pascanu & Bengio, section 8.7: 300 filters of 12 x 12, then 2048 and 1024 hidden units.
 
     11,984,374 parameters, work 25 million. Theirs saw the faces of TFD (7 classes), this one 28 x 28 images. Chosen:
     max pooling in windows of `pool`, which the paper does not mention. 17 x 17 places become 4 x 4, the last row and
     column left out; without pooling one matrix would have 178 million numbers.
     """
-    stages = [Convolution(300, 12), MaxPool(pool), Dense(2048), Dense(1024), Dense(classes)]
+    a, b, c = widths
+    stages = [Convolution(a, 12), MaxPool(pool), Dense(b), Dense(c), Dense(classes)]
     return convnet((28, 28, 1), stages, activation, "linear", init, normalization, dropout)
 
 
@@ -47,7 +52,13 @@ def three_layer_convnet(activation="relu", init=None, normalization=BatchNorm(),
 
 
 def six_layer_convnet(
-    activation="relu", init=None, normalization=BatchNorm(), dropout=None, classes=10, image=(32, 32, 3)
+    activation="relu",
+    init=None,
+    normalization=BatchNorm(),
+    dropout=None,
+    classes=10,
+    image=(32, 32, 3),
+    widths=(32, 64, 256),
 ):
     """Benjamin et al. 2019, figures 1-3: four convolutions with batch normalization, then two dense layers (CIFAR-10).
 
@@ -56,9 +67,9 @@ def six_layer_convnet(
     Chosen: filters of 3 x 3 that keep the size of the map, 32, 32, 64, 64; 2 x 2 max pooling behind the second and the
     fourth; 256 hidden units, which are normalized too.
     """
-    same = Window(3, padding=1)
-    stages = [Convolution(32, same), Convolution(32, same), MaxPool(2)]
-    stages += [Convolution(64, same), Convolution(64, same), MaxPool(2), Dense(256), Dense(classes)]
+    same, (a, b, c) = Window(3, padding=1), widths
+    stages = [Convolution(a, same), Convolution(a, same), MaxPool(2)]
+    stages += [Convolution(b, same), Convolution(b, same), MaxPool(2), Dense(c), Dense(classes)]
     return convnet(image, stages, activation, "linear", init, normalization, dropout)
 
 

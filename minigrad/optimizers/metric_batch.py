@@ -2,14 +2,15 @@
 
 None                 the gradient's own batch (Hessian-free, and Pascanu & Bengio's "same batch")
 a number             so many other samples of the training set, by draw ("different batch")
-a function of rng    inputs without targets, from a source of its own ("unlabeled"), such as Unlabeled(x, 2500)
+a function of rng    inputs without targets, from a source of its own ("unlabeled"), such as Unlabeled(x, 2500);
+                     beside the gradient's own batch: Unlabeled(x, 480, added=True)
 """
 
 import numbers
 import zlib
 from dataclasses import dataclass
 
-from ..backend import asarray, is_array, to_host
+from ..backend import asarray, is_array, to_host, xp
 from .checks import check_counts
 
 
@@ -17,12 +18,15 @@ from .checks import check_counts
 class Unlabeled:
     """`size` different rows of x (M, ...), drawn anew at every call; unlabeled(rng) returns them, on the backend.
 
-    x: inputs alone, of the backend or on the host. The optimizer's rng draws, so a resumed run sees the same samples.
+    added: they join the inputs of the gradient's batch (Pascanu & Bengio, section 8.7), else they stand in their place
+    (8.5). x: inputs alone, of the backend or on the host. The optimizer's rng draws, so a resumed run sees the same
+    samples.
     Raises TypeError or ValueError for an x that is no floating-point array of samples, or a size out of 1..M.
     """
 
     x: object
     size: int
+    added: bool = False
 
     def __post_init__(self):
         check_counts("Unlabeled", size=self.size)
@@ -40,7 +44,8 @@ class Unlabeled:
     def __repr__(self):
         """With a checksum: a checkpoint knows its run by what is printed here."""
         checksum = zlib.crc32(to_host(self.x.reshape(-1)).tobytes())
-        return f"Unlabeled(x={self.x.shape} {self.x.dtype} {checksum:08x}, size={self.size})"
+        added = ", added=True" if self.added else ""
+        return f"Unlabeled(x={self.x.shape} {self.x.dtype} {checksum:08x}, size={self.size}{added})"
 
 
 def check_batch(owner, **batches):
@@ -61,6 +66,8 @@ def curvature_batch(source, batch, draw, rng, what="metric batch"):
     if x.shape[1:] != batch[0].shape[1:]:
         expected, found = batch[0].shape[1:], x.shape[1:]
         raise ValueError(f"{what}: samples must have the gradient batch's shape {expected}, got {found}")
+    if isinstance(source, Unlabeled) and source.added:
+        x = xp.concatenate([batch[0], x])
     return x, t
 
 

@@ -10,7 +10,7 @@ A schedule remembers nothing itself; what it must remember lives in the optimize
 import math
 from dataclasses import dataclass
 
-from .checks import check_counts, check_numbers, check_positive
+from .checks import check_counts, check_nonnegative, check_numbers, check_positive
 
 
 class Schedule:
@@ -41,17 +41,22 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """lr / (1 + decay t) after t updates (Robbins & Monro 1951): the sum diverges, the sum of squares does not."""
+    """lr / (1 + decay t) after t updates (Robbins & Monro 1951): the sum diverges, the sum of squares does not.
+
+    after: t counts from the end of so many updates at lr, 200 in Pascanu & Bengio, section 8.6, with decay 1 / 20.
+    """
 
     lr: float
     decay: float
+    after: int = 0
 
     def __post_init__(self):
         check_positive("InverseTime", lr=self.lr, decay=self.decay)
+        check_nonnegative("InverseTime", after=self.after)
 
     def rate(self, state):
         """The learning rate of the next update."""
-        return float(self.lr / (1 + self.decay * state["update"]))
+        return float(self.lr / (1 + self.decay * max(0, state["update"] - self.after)))
 
 
 @dataclass(frozen=True)

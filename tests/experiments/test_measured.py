@@ -1,5 +1,7 @@
 """What the experiments on function space share: the run that is measured, and how numbers are said."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from tests.helpers import close, dev, host
 @pytest.fixture
 def task(monkeypatch):
     instead_of_mnist(monkeypatch)
-    return measured.mnist_task(measured.SMALL, 80, 30)
+    return measured.task_of(measured.SMALL, 80, 30)
 
 
 def test_the_task(task):
@@ -23,13 +25,14 @@ def test_the_task(task):
     assert task.measured == 30 and task.epoch == 4
     assert task.net.sizes == (784, 30, 30, 10) and task.net.activations == ("relu", "relu", "linear")
     assert task.net.initializer == FanIn(1 / 3)
-    whole = measured.mnist_task(measured.SIZES, None, 1000)
+    whole = measured.task_of(measured.SIZES, None, 1000)
     assert (len(whole.train[0]), len(whole.test[0]), whole.measured, whole.epoch) == (100, 60, 60, 5)
     assert "784, 30, 30, 10" in task.settings()["net"] and "80 training and 30 test" in task.settings()["data"]
 
 
-def test_a_run_is_sgd_and_its_distances_are_measured_on_test_images(task, monkeypatch):
-    monkeypatch.setattr(measured, "RATE", 0.01)
+def test_a_run_is_sgd_and_its_distances_are_measured_on_test_images(task):
+    assert task.rate == measured.RATE == 0.1
+    task = dataclasses.replace(task, rate=0.01)
     history, recorder = task.run(3, 2, 0.5, every=2, snapshots=lambda update: True)
     assert history.update == 8 and history.curves["update"] == [0, 4, 8]
     assert recorder.tables["update"]["update"] == recorder.tables["start"]["update"] == [2, 4, 6, 8]

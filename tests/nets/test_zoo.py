@@ -125,9 +125,12 @@ def test_options(maker):
 def test_further_options():
     assert squeezenet(output="relu").output == "relu"
     assert squeezenet(image=(16, 16, 1)).image == (16, 16, 1)
-    narrow = [out for _, out in squeezenet(width=8).matrices.values()]
-    assert [8 * n for n in narrow[:-1]] == [out for _, out in squeezenet().matrices.values()][:-1] and narrow[-1] == 10
-    assert [out for _, out in vgg(width=8).matrices.values()] == [8, 8, 16, 16, 32, 32, 64, 10]
+    outs = lambda net: [out for _, out in net.matrices.values()]
+    assert outs(vgg(width=8)) == [8, 8, 16, 16, 32, 32, 64, 10]
+    assert outs(mnist_convnet(widths=(2, 3, 4))) == outs(large_filter_convnet(widths=(2, 3, 4))) == [2, 3, 4, 10]
+    assert outs(six_layer_convnet(widths=(2, 3, 4))) == [2, 2, 3, 3, 4, 10]
+    wide, narrow = outs(squeezenet()), outs(squeezenet(width=8))
+    assert [8 * n for n in narrow[:-1]] == wide[:-1] and narrow[-1] == 10
 
 
 LEARN = {  # two of them on smaller images, one with smaller maps: seconds count here

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from minigrad import Objective
 from minigrad.backend import is_array
-from minigrad.optimizers import Unlabeled
+from minigrad.losses import Categorical
+from minigrad.nets import mlp
+from minigrad.optimizers import ConjugateGradient, FixedDamping, NaturalGradient, Unlabeled
 from minigrad.optimizers.metric_batch import curvature_batch
 from tests.helpers import close, dev, host
 
@@ -75,3 +78,36 @@ def test_curvature_batch():
     assert found[0] is other[0] and found[1] is other[1] and asked == [4]
     x, t = curvature_batch(lambda rng: other[0], batch, None, None)
     assert x is other[0] and t is None
+
+
+def test_added_unlabeled_join_the_gradients_batch(device):
+    """Pascanu & Bengio, section 8.7: first the batch's inputs, then the others; no targets."""
+    own, others = np.arange(6.0).reshape(3, 2), 100 + np.arange(8.0).reshape(4, 2)
+    x, t = curvature_batch(Unlabeled(others, 4, added=True), (dev(own), None), None, np.random.default_rng(0))
+    assert t is None and is_array(x)
+    close(x[:3], own, rtol=0)
+    np.testing.assert_array_equal(np.sort(host(x[3:]), axis=0), others)
+    assert repr(Unlabeled(others, 4, added=True)) == repr(Unlabeled(others, 4))[:-1] + ", added=True)"
+    with pytest.raises(
+        ValueError, match=r"metric batch: samples must have the gradient batch's shape \(2,\), got \(3,\)"
+    ):
+        curvature_batch(Unlabeled(np.zeros((4, 3)), 2, added=True), (dev(own), None), None, np.random.default_rng(0))
+
+
+def test_the_metric_of_added_samples_is_the_mean_over_all():
+    """A step whose metric has 3 of its own and 2 more samples is the dense one with F of the five."""
+    rng = np.random.default_rng(0)
+    objective = Objective(mlp([2, 3]), Categorical())
+    theta, x, more = dev(rng.normal(size=9)), dev(rng.normal(size=(3, 2))), rng.normal(size=(2, 2))
+    batch = (x, dev(np.array([0, 2, 1])))
+    solver = ConjugateGradient(maxiter=30, rtol=1e-12, stop=None)
+    optimizer = NaturalGradient(1.0, FixedDamping(0.3), solver, metric_batch=Unlabeled(more, 2, added=True))
+    moved, _, log = optimizer.step(theta, optimizer.init(objective, theta), objective, batch, None, rng)
+    F = 0.0
+    for row in [*host(x), *more]:
+        p = host(objective.predict(theta, dev(row[None])))[0]
+        J = np.kron(np.append(row, 1.0), np.eye(3))
+        F = F + J.T @ (np.diag(p) - np.outer(p, p)) @ J / 5
+    g = host(objective.value_and_grad(theta, batch)[1])
+    close(host(moved) - host(theta), -np.linalg.solve(F + 0.3 * np.eye(9), g), rtol=1e-8)
+    assert log["gradients"] == pytest.approx(4 / 3 + 5 / 3 * (1 / 3 + 4 / 3 * log["iterations"]))

@@ -25,6 +25,12 @@ def test_inverse_time_halves_after_1_over_decay_updates():
     assert rates(InverseTime(0.8, decay=0.01), (0, 100, 300)) == pytest.approx([0.8, 0.4, 0.2], rel=1e-15)
 
 
+def test_inverse_time_may_begin_later():
+    """Pascanu & Bengio, section 8.6: constant for 200 updates, halved by the 20 after them."""
+    schedule = InverseTime(1.0, decay=1 / 20, after=200)
+    assert rates(schedule, (0, 200, 201, 220, 2000)) == pytest.approx([1, 1, 20 / 21, 1 / 2, 1 / 91], rel=1e-15)
+
+
 def test_steps_multiply_once_their_updates_are_done():
     schedule = Steps(0.8, at=(3, 5), factor=0.5)
     assert rates(schedule, range(7)) == [0.8, 0.8, 0.8, 0.4, 0.4, 0.2, 0.2]
@@ -113,6 +119,7 @@ def test_a_number_is_a_constant_schedule():
         (lambda: Adam(NAN), "lr must be a positive finite number, got nan"),
         (lambda: Constant(math.inf), "Constant: lr must be a positive finite number, got inf"),
         (lambda: InverseTime(0.1, decay=-1), "InverseTime: decay must be a positive finite number, got -1"),
+        (lambda: InverseTime(0.1, 1, after=-1), "InverseTime: after must be a finite number of at least 0, got -1"),
         (lambda: Steps(0.0, at=(3,)), "Steps: lr must be a positive finite number, got 0.0"),
         (lambda: Steps(0.1, at=(3, 0)), "Steps: at must be a whole number of at least 1, got 0"),
         (lambda: Steps(0.1, at=(3.5,)), "Steps: at must be a whole number of at least 1, got 3.5"),
