@@ -229,6 +229,18 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | Hessian by nested tapes | Pearlmutter 1994; George 3.1.4 | | `autodiff.tape` | 10 | |
 # | perceptron | George 1.4.1 | | `nets.mlp` | 20 | |
 # | deep autoencoder | George 1.4.3, 2.5 | | `nets.autoencoder` | 20 | `deep-autoencoder` |
+# | convolution: `convolution`, `Window`; `max_pool`, `average_pool` | George 1.4.2 | | `autodiff.conv` | 58 | |
+# | LSTM: `lstm_cell` | Hochreiter & Schmidhuber 1997 | | `autodiff.recurrent`, `nets.lstm` | 58 | `sequential-mnist` |
+# | nets of stages: `convnet` | | | `nets.convnet` | 58 | |
+# | `mnist_convnet`, `large_filter_convnet` | P&B 8.6, 8.7 | | `nets.zoo` | 58 | `mnist-convnet`, `unlabeled-convnet` |
+# | `three_layer_convnet` | B18 3 | | `nets.zoo` | 58 | `hcgd-mnist-cnn` |
+# | `six_layer_convnet` | B19 2 | | `nets.zoo` | 58 | `trajectories-cnn`, `distance-ratio-cnn` |
+# | the same without normalization, or on MNIST | B19 A, B | | | 58 | `distance-ratio-cnn-plain`, `distance-ratio-cnn-mnist` |
+# | how well distances of such nets are known | B19 2.3, B | | | 58 | `distance-estimator-cnn`, `distance-estimator-cnn-mnist` |
+# | `vgg` | Desjardins et al. 4.3 | | `nets.zoo` | 58 | `prong-cifar` |
+# | `squeezenet` | B18 3; B19 3.3 | | `nets.squeezenet` | 58 | `hcgd-cifar` |
+# | `RandomCrops` | Desjardins et al. 4.3 | | `data.augment` | 58 | `prong-cifar` |
+# | factors of shared weights: "expand", "reduce" | Eschenhagen et al. 2023 | | `curvature.factors` | 58 | |
 # | `Dropout` | Srivastava et al. 2014; B18 alg. 1 | | `nets.dropout` | 82 | |
 # | `BatchNorm`, `MeanOnly` | George 3.6.2; Ioffe & Szegedy 2015 | | `nets.normalization` | 70 | `conditioning` |
 # | whitened layers: `Whitening` | Desjardins et al. 3.1 | 6, 7 | `nets.whitening` | 70 | `conditioning` |

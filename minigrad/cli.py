@@ -99,7 +99,7 @@ def run(
 def plot(
     name: Name,
     record: Annotated[Path | None, typer.Option(help="a record  [default: record.json in --out]")] = None,
-    full: Annotated[bool, typer.Option("--full", help="the record of a full run that comes with minigrad")] = False,
+    full: Annotated[bool, typer.Option("--full", help="the record that comes with minigrad")] = False,
     out: Out = None,
 ):
     """Draw the figures of a record, without training."""

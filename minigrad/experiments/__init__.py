@@ -46,6 +46,7 @@ EXPERIMENTS = {
     "prong-sensitivity": "prong_sensitivity",
     "reparametrization": "reparametrization",
     "search-comparison": "search_comparison",
+    "sequential-mnist": "sequential_mnist",
     "trajectories": "trajectories",
     "trajectories-cnn": "with_convnets",
     "tune-deep-autoencoder": "tune_deep_autoencoder",
@@ -81,18 +82,21 @@ def find(name):
 
 
 def committed(name):
-    """Where the record of a full run lies that comes with the package. Raises FileNotFoundError if none does."""
+    """Where the record lies that comes with the package. Raises FileNotFoundError if none does.
+
+    It is of a full run, or, where a full run is for GPUs, of a usual one; its settings["scale"] says which.
+    """
     find(name)
     path = Path(__file__).parent / "records" / f"{name}.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no record of a full run of {name} comes with minigrad; make one: python -m minigrad run {name} --full"
+            f"no record of {name} comes with minigrad; make one: python -m minigrad run {name} --full"
         )
     return path
 
 
 def recorded(name):
-    """The record of the full run that comes with the package; where none does, of a quick run, made in seconds."""
+    """The record that comes with the package (see `committed`); where none does, of a quick run, made in seconds."""
     try:
         return records.load(committed(name), name)
     except FileNotFoundError:
