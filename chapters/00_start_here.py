@@ -235,8 +235,8 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `mnist_convnet`, `large_filter_convnet` | P&B 8.6, 8.7 | | `nets.zoo` | 58 | `mnist-convnet`, `unlabeled-convnet` |
 # | `three_layer_convnet` | B18 3 | | `nets.zoo` | 58 | `hcgd-mnist-cnn` |
 # | `six_layer_convnet` | B19 2 | | `nets.zoo` | 58 | `trajectories-cnn`, `distance-ratio-cnn` |
-# | the same without normalization, or on MNIST | B19 A, B | | | 58 | `distance-ratio-cnn-plain`, `distance-ratio-cnn-mnist` |
-# | how well distances of such nets are known | B19 2.3, B | | | 58 | `distance-estimator-cnn`, `distance-estimator-cnn-mnist` |
+# | without normalization, or on MNIST | B19 A, B | | | 58 | `distance-ratio-cnn-plain`, `distance-ratio-cnn-mnist` |
+# | their distances, how well known | B19 2.3 | | | 58 | `distance-estimator-cnn`, `distance-estimator-cnn-mnist` |
 # | `vgg` | Desjardins et al. 4.3 | | `nets.zoo` | 58 | `prong-cifar` |
 # | `squeezenet` | B18 3; B19 3.3 | | `nets.squeezenet` | 58 | `hcgd-cifar` |
 # | `RandomCrops` | Desjardins et al. 4.3 | | `data.augment` | 58 | `prong-cifar` |
