@@ -91,7 +91,7 @@ def test_plot_draws_a_record_again(toy, command):
     assert Path("elsewhere/toy.png").exists()
 
 
-def test_plot_draws_the_record_of_a_full_run(command, tmp_path):
+def test_plot_draws_the_record_that_comes_with_minigrad(command, tmp_path):
     assert command("plot", "reparametrization", "--full", "--out", tmp_path)[0] == 0
     assert (tmp_path / "reparametrization.png").exists()
 
@@ -116,7 +116,7 @@ WRONG = [
     (("run", "toy", "--backend", "cupi"), "unknown backend 'cupi'; did you mean 'cupy'"),
     (
         ("plot", "toy", "--full"),
-        "no record of a full run of toy comes with minigrad; make one: python -m minigrad run toy --full",
+        "no record of toy comes with minigrad; make one: python -m minigrad run toy --full",
     ),
     (("plot", "toy", "--full", "--record", "other.json"), "exclude each other"),
     (("run", "toy", "--full", "--quick"), "exclude each other"),

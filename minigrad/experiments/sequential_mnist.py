@@ -16,7 +16,7 @@ units; batches of 32, validation batches of 64; 1,000 updates, which see half of
 2,000 test images. Learning rates, eta, lam and n are the paper's.
 
 Section 3.3 says of eta = 0.02 that it is "about 10 times less" than the learning rate, but of 0.01 it is the double. So
-two methods run at eta = lr / 10 as well. And all corrections but the first step down the loss too, by eta g: five of
+two methods run at eta = 0.1 lr as well. And all corrections but the first step down the loss too, by eta g: five of
 them are SGD at lr + 4 eta, nine times its rate, before the penalty says anything. So plain SGD runs at that rate too.
 """
 
@@ -41,7 +41,7 @@ DESCRIPTION = "SGD and Adam, with and without corrections, for an LSTM that read
 PAPER = "Benjamin et al. 2019, figure 6"
 
 RATE, ETA, LAM = 0.01, 0.02, 0.5
-SMALL = "eta = lr / 10"
+SMALL = "eta = 0.1 lr"
 METHODS = {  # base, its learning rate, corrections, eta
     "SGD": (SGD, RATE, 0, None),
     "SGD, lr + 4 eta": (SGD, RATE + 4 * ETA, 0, None),

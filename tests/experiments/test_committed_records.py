@@ -1,4 +1,8 @@
-"""Records of full runs that lie beside the experiments: they load, are whole, and their captions can be written."""
+"""Records that lie beside the experiments: they load, are whole, and their captions can be written.
+
+They are of full runs, or, where a full run is for a GPU, of usual ones: then the experiment gives the GPU's command,
+and its caption says what is reduced.
+"""
 
 from pathlib import Path
 
@@ -14,9 +18,13 @@ FILES = sorted((Path(experiments.__file__).parent / "records").glob("*.json"))
 def test_committed_record(path, monkeypatch):
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
     record = records.load(path, path.stem)
-    assert record["results"]["complete"] and record["settings"]["scale"] == "full"
+    assert record["results"]["complete"]
     assert path.stat().st_size < 300_000
-    captions = []
+    captions, module = [], experiments.find(path.stem)
     monkeypatch.setattr(plot, "save", lambda fig, path, caption: captions.append(caption))
-    experiments.find(path.stem).plot(record, Path("."))
+    module.plot(record, Path("."))
     assert captions and "unfinished" not in " ".join(captions)
+    if record["settings"]["scale"] != "full":
+        assert record["settings"]["scale"] == "usual"
+        assert f"MINIGRAD_BACKEND=cupy python -m minigrad run {path.stem} --full" in module.__doc__
+        assert all("reduced" in caption for caption in captions)

@@ -21,7 +21,7 @@ def test_unknown_experiment_names_the_nearest():
         experiments.find("deep-autoencode")
 
 
-def test_recorded_is_the_full_run_or_else_a_quick_one(monkeypatch):
+def test_recorded_is_what_comes_with_minigrad_or_else_a_quick_run(monkeypatch):
     assert experiments.recorded("conditioning")["settings"]["scale"] == "full"
     record = {"results": 0}
     module = SimpleNamespace(run=lambda options: record | {"options": options})
