@@ -61,7 +61,7 @@ METHODS = {
     "HCGD, n = 1": Look(VERMILLION, "s", "--"),
     "HCGD, n = 10": Look(BLUE, "^", ":"),
     "HCGD, lr 0.1": Look(VERMILLION, "X", "--"),
-    "HCGD, lr 0.3": Look(BLUE, "P", ":"),
+    "HCGD, lr 0.3": Look(BLUE, "X", ":"),
     "SGD, lr + 4 eta": Look(GREY, "s", "--"),
     "SGD+HC, n = 1": Look(VERMILLION, "p", "--"),
     "SGD+HC, n = 2": Look(ORANGE, "^", "-."),
