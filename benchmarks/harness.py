@@ -25,7 +25,6 @@ PATIENCE = 600  # seconds for one answer
 ROUNDS = 15
 FEWEST_ROUNDS = 5
 WORK_SECONDS = 90  # of turns for one work, where ROUNDS rounds would take longer
-TOLERANCE = 1e-3
 
 
 class WorkerError(RuntimeError):
@@ -181,12 +180,13 @@ def compare(work, answers):
         loss, reference = a["loss"], answers[first]["loss"]
         if loss is not None and reference is not None:
             apart = max(apart, abs(loss - reference) / abs(reference))
-        wrong |= not apart <= TOLERANCE  # so that nan is wrong too
+        wrong |= not apart <= work.tolerance  # so that nan is wrong too
         norm = math.sqrt(sum(mark * mark for mark in a["marks"]))
         shown = "" if loss is None else f"loss {loss:.6g}, "
         lines.append(f"  {name}: {shown}norm of the fingerprint {norm:.6g}, {apart:.1e} from {first}")
     if wrong:
-        raise Disagreement(f"{work.name}: the peers' answers differ by more than {TOLERANCE}:\n" + "\n".join(lines))
+        says = f"{work.name}: the peers' answers differ by more than {work.tolerance}:"
+        raise Disagreement("\n".join([says, *lines]))
 
 
 def quantiles(samples):
