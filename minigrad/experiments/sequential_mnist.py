@@ -10,8 +10,8 @@ The full form takes 784 steps a pass, one after the other, and is meant for a GP
 
     MINIGRAD_BACKEND=cupy python -m minigrad run sequential-mnist --full
 
-It goes on with --resume from where it was stopped, within a run too. The record that comes with minigrad is of the
-usual form, reduced to what one core does in some twenty minutes: digits averaged to 7 x 7, so 49 steps; 32 hidden
+It goes on with --resume from where it was stopped, within a run too. The usual form is reduced to what one core does in
+some twenty minutes: digits averaged to 7 x 7, so 49 steps; 32 hidden
 units; batches of 32, validation batches of 64; 1,000 updates, which see half of the training images once; errors on
 2,000 test images. Learning rates, eta, lam and n are the paper's.
 
