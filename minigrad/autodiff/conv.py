@@ -71,12 +71,8 @@ class Window:
 
     def padded(self, x):
         """x with its zeros around it."""
-        (top, left), (_, H, W, _) = self.padding, x.shape
-        if not top and not left:
-            return x
-        out = xp.zeros((x.shape[0], H + 2 * top, W + 2 * left, x.shape[3]), x.dtype)
-        out[:, top : top + H, left : left + W] = x
-        return out
+        top, left = self.padding
+        return ops.pad(x, [(0, 0), (top, top), (left, left), (0, 0)]) if top or left else x
 
     def cropped(self, x):
         """x without its padding."""
@@ -113,7 +109,11 @@ def _patches(x, *, window):
 
 @_patches.linear(0)
 def _(y, x, *, window):
-    shape = _shape(x)
+    return _looking(window, _shape(x))
+
+
+def _looking(window, shape):
+    """From images of this shape to their patches; transposed: fold."""
     return Linear(lambda v: _patches(v, window=window), lambda u: _fold(u, window=window, shape=shape))
 
 
@@ -131,7 +131,7 @@ def _fold(u, *, window, shape):
 
 @_fold.linear(0)
 def _(y, u, *, window, shape):
-    return Linear(lambda v: _fold(v, window=window, shape=shape), lambda w: _patches(w, window=window))
+    return _looking(window, shape).T
 
 
 def patches(x, window):
@@ -171,27 +171,12 @@ def _convolve(x, W, *, window, one, name):
 
 @_convolve.linear(0)
 def _(a, x, W, *, window, one, name):
-    shape = _shape(x)
-    return Linear(
-        rop=lambda v: _convolve(v, W, window=window, one=0, name=name),
-        lop=lambda u: _convolve_inputs(u, W, window=window, shape=shape, name=name),
-    )
+    return _given_W(W, window, _shape(x), name)
 
 
 @_convolve.linear(1)
 def _(a, x, W, *, window, one, name):
-    options = {"window": window, "one": one, "name": name}
-
-    def into(u, out):
-        out[...] = 0
-        return _add_weights(x, u, out, window, one)
-
-    return Linear(
-        rop=lambda V: _convolve(x, V, **options),
-        lop=lambda u: _convolve_weights(x, u, **options),
-        into=None if type(x) is Var else into,
-        factor=(x, window),
-    )
+    return _given_x(x, window, one, name)
 
 
 @primitive
@@ -206,18 +191,12 @@ def _convolve_inputs(u, W, *, window, shape, name):
 
 @_convolve_inputs.linear(0)
 def _(y, u, W, *, window, shape, name):
-    return Linear(
-        rop=lambda v: _convolve_inputs(v, W, window=window, shape=shape, name=name),
-        lop=lambda z: _convolve(z, W, window=window, one=0, name=name),
-    )
+    return _given_W(W, window, shape, name).T
 
 
 @_convolve_inputs.linear(1)
 def _(y, u, W, *, window, shape, name):
-    return Linear(
-        rop=lambda V: _convolve_inputs(u, V, window=window, shape=shape, name=name),
-        lop=lambda z: _convolve_weights(z, u, window=window, one=0, name=name),
-    )
+    return _given_u(u, window, shape, name).T
 
 
 @primitive
@@ -239,18 +218,45 @@ def _add_weights(x, u, out, window, one):
 
 @_convolve_weights.linear(0)
 def _(y, x, u, *, window, one, name):
-    shape = _shape(x)
-    return Linear(
-        rop=lambda v: _convolve_weights(v, u, window=window, one=0, name=name),
-        lop=lambda V: _convolve_inputs(u, V, window=window, shape=shape, name=name),
-    )
+    return _given_u(u, window, _shape(x), name)
 
 
 @_convolve_weights.linear(1)
 def _(y, x, u, *, window, one, name):
+    return _given_x(x, window, one, name).T
+
+
+# The form with one argument fixed is a linear map between the other two, and its transpose goes back.
+
+
+def _given_W(W, window, shape, name):
+    """x -> a; transposed: u -> what it means for x. No bias: it does not depend on x."""
     return Linear(
-        rop=lambda v: _convolve_weights(x, v, window=window, one=one, name=name),
-        lop=lambda V: _convolve(x, V, window=window, one=one, name=name),
+        rop=lambda x: _convolve(x, W, window=window, one=0, name=name),
+        lop=lambda u: _convolve_inputs(u, W, window=window, shape=shape, name=name),
+    )
+
+
+def _given_x(x, window, one, name):
+    """W -> a; transposed: u -> what it means for W."""
+
+    def into(u, out):
+        out[...] = 0
+        return _add_weights(x, u, out, window, one)
+
+    return Linear(
+        rop=lambda W: _convolve(x, W, window=window, one=one, name=name),
+        lop=lambda u: _convolve_weights(x, u, window=window, one=one, name=name),
+        into=None if type(x) is Var else into,
+        factor=(x, window),
+    )
+
+
+def _given_u(u, window, shape, name):
+    """x -> what u then means for W; transposed: W -> what u then means for x."""
+    return Linear(
+        rop=lambda x: _convolve_weights(x, u, window=window, one=0, name=name),
+        lop=lambda W: _convolve_inputs(u, W, window=window, shape=shape, name=name),
     )
 
 
@@ -308,6 +314,11 @@ def _(y, x, *, window):
     for offset in window.offsets[:-1]:  # how many come before the first that is largest
         missing &= plain[window.seen(offset, places)] != y
         winner += missing
+    return _picking(winner, window, shape)
+
+
+def _picking(winner, window, shape):
+    """From images of this shape to their winners; transposed: put."""
     return Linear(
         rop=lambda v: _pick(v, winner=winner, window=window),
         lop=lambda u: _put(u, winner=winner, window=window, shape=shape),
@@ -326,11 +337,7 @@ def _pick(v, *, winner, window):
 
 @_pick.linear(0)
 def _(y, v, *, winner, window):
-    shape = _shape(v)
-    return Linear(
-        rop=lambda w: _pick(w, winner=winner, window=window),
-        lop=lambda u: _put(u, winner=winner, window=window, shape=shape),
-    )
+    return _picking(winner, window, _shape(v))
 
 
 @primitive
@@ -349,10 +356,7 @@ def _put(u, *, winner, window, shape):
 
 @_put.linear(0)
 def _(y, u, *, winner, window, shape):
-    return Linear(
-        rop=lambda v: _put(v, winner=winner, window=window, shape=shape),
-        lop=lambda w: _pick(w, winner=winner, window=window),
-    )
+    return _picking(winner, window, shape).T
 
 
 def max_pool(x, window):

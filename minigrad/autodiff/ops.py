@@ -348,7 +348,7 @@ def _concatenate(*xs, axis):
 def _(i, y, *xs, axis):
     start = builtins.sum(x.shape[axis] for x in xs[:i])
     key = (slice(None),) * axis + (slice(start, start + xs[i].shape[axis]),)
-    return _insert(key, y.shape)
+    return _extract(key, y.shape).T
 
 
 def concatenate(xs, axis=0):
@@ -396,15 +396,11 @@ def scatter(u, *, key, shape):
     return out
 
 
-scatter.linear(0)(lambda y, u, *, key, shape: _insert(key, shape))
+scatter.linear(0)(lambda y, u, *, key, shape: _extract(key, shape).T)
 
 
 def _extract(key, shape):
     return Linear(lambda v: getitem(v, key=key), lambda u: scatter(u, key=key, shape=shape))
-
-
-def _insert(key, shape):
-    return Linear(lambda v: scatter(v, key=key, shape=shape), lambda u: getitem(u, key=key))
 
 
 def _is_basic(key):

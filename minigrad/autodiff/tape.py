@@ -62,16 +62,20 @@ class Linear:
     """A linear map and its transpose around one cached coefficient.
 
     `rop(v)` maps a tangent of the argument to one of the output, `lop(u)` a cotangent of the output to one of the
-    argument. `into(u, out)`, where given, is `lop` written into existing memory.
+    argument. `into(u, out)`, where given, is `lop` written into existing memory. `factor` is what curvature code needs
+    to know of an affine layer's map: (its input, the Window on it or None).
     """
 
     __slots__ = ("factor", "into", "lop", "rop")
 
     def __init__(self, rop, lop, into=None, factor=None):
         self.rop, self.lop, self.into = rop, lop, into
-        self.factor = (
-            factor  # what curvature code needs of an affine layer's map: (its input, the window on it or None)
-        )
+        self.factor = factor
+
+    @property
+    def T(self):
+        """The transpose, as a map of its own."""
+        return Linear(self.lop, self.rop)
 
 
 class Node:

@@ -189,12 +189,14 @@ def input_means(J):
     """{layer's name: E[h] (in,)}, over a sample's rows too: where `input_moments` would give more than is needed."""
 
     def sums(layers):
-        return {layer.name: sum(_flat(part.h).sum(axis=0) for part in layer.parts()) for layer in layers}
+        return [(layer, sum(_flat(part.h).sum(axis=0) for part in layer.parts())) for layer in layers]
 
-    rows = {layer.name: layer.rows for layer, *_ in _inputs(J)}
     parts = inputs_by_slice(J, sums)
-    totals = J.ranks.total(_added(part.values() for part in parts))
-    return {name: (1.0 / (rows[name] * J.y_shape[0])) * total for name, total in zip(rows, totals, strict=True)}
+    totals = J.ranks.total(_added([total for _, total in part] for part in parts))
+    layers = [layer for layer, _ in parts[0]]
+    return {
+        layer.name: (1.0 / (layer.rows * J.y_shape[0])) * total for layer, total in zip(layers, totals, strict=True)
+    }
 
 
 def _added(parts):

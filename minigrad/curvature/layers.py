@@ -8,7 +8,9 @@ products, Kronecker factors) needs h and delta alone.
 
 import itertools
 import math
+import operator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from ..autodiff.conv import patches
 from ..backend import parallel, xp
@@ -81,22 +83,21 @@ class Layer:
 
         G, the gradient of a sample, is the sum over its rows of (h 1)' delta; of one row, it is a product of squares.
         """
-        total = 0.0
-        for part in self.parts():
-            h, delta = part.h, part.delta
-            h = with_one(h, 1.0) if Q is None else h @ Q[:-1] + Q[-1]
-            delta = delta if R is None else delta @ R
-            if self.rows == 1:
-                total = total + (h * h).T @ (delta * delta)
-            else:
-                G = h.transpose(0, 2, 1) @ delta
-                total = total + xp.multiply(G, G, out=G).sum(axis=0)
-        return total
+        return reduce(operator.iadd, (_squares(part, Q, R) for part in self.parts()))
 
     def of_pixels(self):
         """The layer with the pixels that its windows move over, padding included, for rows; without deltas."""
         uses = tuple(Use(use.input if use.window is None else use.window.padded(use.input)) for use in self.uses)
         return replace(self, shape=(uses[0].input.shape[-1] + 1, self.shape[1]), uses=uses)
+
+
+def _squares(layer, Q, R):
+    h = with_one(layer.h, 1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
+    delta = layer.delta if R is None else layer.delta @ R
+    if layer.rows == 1:
+        return (h * h).T @ (delta * delta)
+    G = h.transpose(0, 2, 1) @ delta
+    return xp.multiply(G, G, out=G).sum(axis=0)
 
 
 def with_one(h, weight):

@@ -162,9 +162,8 @@ class _Whitened:
 
     def convolution(self, x, window, name):
         """The same of the patches of x, made of its pixels once they are white."""
-        (top, left), inside = window.padding, replace(window, padding=0)
-        x = ops.pad(x, [(0, 0), (top, top), (left, left), (0, 0)])
-        return self._out(convolution(self._white(x), self.matrix, inside, name))
+        inside = replace(window, padding=0)
+        return self._out(convolution(self._white(window.padded(x)), self.matrix, inside, name))
 
     def _white(self, h):
         return (h - self.layer.c) @ self.layer.U.T
