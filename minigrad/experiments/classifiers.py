@@ -1,11 +1,11 @@
-"""What the experiments with convolutional classifiers share: one run that checkpoints can resume, and what is kept."""
+"""What the experiments with convolutional classifiers share: one run that checkpoints can resume, and CIFAR-10."""
 
 import time
 
 from .. import backend
 from ..data import cifar10, images
 from ..training import Diverged, fit, share_wrong
-from .parts import checkpoints, rounded
+from .parts import checkpoints
 
 COLUMNS = ("update", "seconds", "gradients", "loss", "train_error", "test_error")
 POPULATION = 1000  # training images whose statistics a batch-normalized net is evaluated with
@@ -61,14 +61,6 @@ def train_classifier(
         )
     except Diverged as failure:
         return failure.history
-
-
-def kept(history, columns=COLUMNS):
-    """What a record keeps of a History, {"curves": ...}, and "diverged" with the update; None after Ctrl-C."""
-    if history.interrupted:
-        return None
-    curves = {"curves": {column: rounded(history.curves[column]) for column in columns}}
-    return curves | ({"diverged": history.update} if history.stopped == "diverged" else {})
 
 
 def standardized_cifar(count, test_count):

@@ -34,7 +34,7 @@ from .deep_autoencoder_methods import METHODS, OF_THE_DEMO, objective
 from .deep_autoencoder_report import findings as findings
 from .deep_autoencoder_report import plot_report
 from .deep_autoencoder_task import images, measured, train_one
-from .parts import curves_of, drawn, rounded, run_seeds, seeds_together
+from .parts import curves_of, drawn, kept, run_seeds, seeds_together
 from .tune_deep_autoencoder import trials, tune, winners
 
 NAME = "deep-autoencoder"
@@ -102,18 +102,15 @@ def outcome(scale, parameters, options, job):
         history = train_one(
             name, parameters[name], train, (train[:count], test[:count]), scale.seconds, seed, options, clock
         )
-    if history.interrupted:
+    found = kept(history, ("update", "seconds", "train_error", "test_error"))
+    if found is None:
         return None
-    columns = ("update", "seconds", "train_error", "test_error")
-    curves = {column: rounded(history.curves[column]) for column in columns}
-    kept = {"updates": history.update, "seconds": history.seconds, "phases": phases, "curves": curves}
-    if history.stopped == "diverged":
-        kept["diverged"] = history.update
+    found |= {"updates": history.update, "seconds": history.seconds, "phases": phases}
     if scale.methods == OF_THE_DEMO:
         the = objective(name).settled(history.theta, backend.asarray(train[:count]))
         y = the.predict(history.theta, backend.asarray(test[:PICTURES]))
-        kept["pictures"] = {"digits": picture(test[:PICTURES]), "reproduced": picture(y)}
-    return kept
+        found["pictures"] = {"digits": picture(test[:PICTURES]), "reproduced": picture(y)}
+    return found
 
 
 def tuned(options):

@@ -19,8 +19,8 @@ from .. import plot as look
 from ..backend import to_host
 from ..function_space import Estimate, estimate, squared_distances
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import SIZES, SMALL, Convolutional, instead, of_seeds, span, task_of
-from .parts import rounded, run_parts, verdict
+from .measured import SIZES, SMALL, Convolutional, instead, span, task_of
+from .parts import of_seeds, rounded, run_parts, verdict
 
 NAME = "distance-estimator"
 DESCRIPTION = "a distance between functions by the number of samples, and its 95 % bounds"
@@ -238,7 +238,7 @@ def caption(record):
     settings, seeds = record["settings"], record["seeds"]
     text = (
         f"Distances between functions at three scales: estimated from n test images with 95 % bounds (seed {seeds[0]}; "
-        f"grey: 5 %), and standard deviation of single images against D2 ({of_seeds(seeds)}; grey: proportional), "
+        f"grey: 5 %), and standard deviation of single images against D2 ({of_seeds(len(seeds))}; grey: proportional), "
         f"{settings['net']}, {settings['data']}, {settings['optimizer']} ({instead(settings)})"
     )
     if not record["results"]["complete"]:

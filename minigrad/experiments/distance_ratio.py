@@ -17,8 +17,8 @@ import numpy as np
 
 from .. import plot as look
 from ..function_space.trajectory import SCALES as DISTANCES
-from .measured import DECAY, SIZES, SMALL, Convolutional, instead, of_seeds, span, task_of
-from .parts import rounded, run_parts, verdict
+from .measured import DECAY, SIZES, SMALL, Convolutional, instead, span, task_of
+from .parts import of_seeds, rounded, run_parts, verdict
 
 NAME = "distance-ratio"
 DESCRIPTION = "parameter against function distance between updates, epochs and from the start"
@@ -259,8 +259,8 @@ def averages(record):
         axes[1, 0].legend(fontsize=7, frameon=False)
         fig.colorbar(shown, ax=axes[0], label="log10 test error (%)")
     text = (
-        f"{describe(record)}: means over epochs, a point (above) or line (below) a seed, {of_seeds(record['seeds'])}; "
-        "dots where the test error reaches its plateau"
+        f"{describe(record)}: means over epochs, a point (above) or line (below) a seed, "
+        f"{of_seeds(len(record['seeds']))}; dots where the test error reaches its plateau"
     )
     if not record["results"]["complete"]:
         return fig, text + ": unfinished."

@@ -31,9 +31,9 @@ from ..nets import squeezenet
 from ..objective import Objective
 from ..optimizers import HCGD, SGD, Steps
 from ..training import records
-from .classifiers import kept, standardized_cifar, train_classifier
-from .hcgd_mnist import below_zero, interval, lost, signed, whole
-from .parts import curves_of, drawn, run_seeds, seeds_together
+from .classifiers import COLUMNS, standardized_cifar, train_classifier
+from .comparison import below_zero, interval, lost, signed, whole
+from .parts import curves_of, drawn, kept, run_seeds, seeds_together
 
 NAME = "hcgd-cifar"
 DESCRIPTION = "SqueezeNet by SGD and by HCGD at two learning rates, divided late"
@@ -108,7 +108,7 @@ def outcome(scale, options, job):
         cores=scale.cores,
         augment=CROPS if scale.crops else None,
     )
-    return kept(history)
+    return kept(history, COLUMNS)
 
 
 def epoch(scale):

@@ -26,7 +26,8 @@ from ..nets import mlp
 from ..objective import Objective
 from ..optimizers import HCGD, SGD
 from ..training import Diverged, fit, records, share_wrong
-from .parts import curves_of, drawn, rounded, run_seeds, seeds_together
+from .comparison import below_zero, difference, differs, lost, signed
+from .parts import curves_of, drawn, kept, run_seeds, seeds_together
 
 NAME = "hcgd-mnist"
 DESCRIPTION = "SGD and HCGD, with and without momentum, by epochs and by passes"
@@ -75,12 +76,8 @@ def run_all(name, options, scale, runs, outcome, further):
 
 def outcome(scale, options, job):
     """What the record keeps of a method and seed: its curves, a row an epoch; None after Ctrl-C."""
-    history = train_one(scale, options, *job)
-    if history.interrupted:
-        return None
     columns = ("update", "seconds", "loss", "train_error", "test_error")
-    kept = {"curves": {column: rounded(history.curves[column]) for column in columns}}
-    return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
+    return kept(train_one(scale, options, *job), columns)
 
 
 def train_one(scale, options, name, seed, theta=None, callbacks=()):
@@ -140,29 +137,6 @@ def images(count):
 # --- what came out ---------------------------------------------------------------------------------------
 
 
-def difference(record, one, other, column):
-    """(mean, half its 95 % interval) of how much one of RUNS ends above another, in percent, seed by seed.
-
-    See `interval`. Seeds of which either run diverged are left out.
-    """
-    ones, others = (whole(record["results"]["runs"][name]) for name in (one, other))
-    both = [seed for seed in ones if seed in others]
-    return interval([100 * (ones[seed]["curves"][column][-1] - others[seed]["curves"][column][-1]) for seed in both])
-
-
-def interval(changes):
-    """(mean, half its 95 % interval) of seeds' numbers: Student's t times their standard error.
-
-    The half is NaN of a single number, both are of none.
-    """
-    from scipy.stats import t as student
-
-    changes, n = np.asarray(changes, float), len(changes)
-    if n < 2:
-        return float(changes[0]) if n else math.nan, math.nan
-    return float(changes.mean()), float(student.ppf(0.975, n - 1) * changes.std(ddof=1) / n**0.5)
-
-
 def compare(record, base):
     """{method: {column: its difference from SGD}}; see `difference`."""
     return {
@@ -172,11 +146,6 @@ def compare(record, base):
         }
         for method in list(METHODS)[1:]
     }
-
-
-def whole(runs):
-    """Those of {seed: run} that did not diverge."""
-    return {seed: run for seed, run in runs.items() if "diverged" not in run}
 
 
 def until(run, column, level):
@@ -242,18 +211,6 @@ def findings(record):
     return found
 
 
-def below_zero(pair):
-    """Is a difference below 0, all of its interval?"""
-    mean, half = pair
-    return mean + (0.0 if math.isnan(half) else half) < 0
-
-
-def differs(pair):
-    """Is 0 outside of the interval?"""
-    mean, half = pair
-    return below_zero(pair) or below_zero((-mean, half))
-
-
 # --- the figure ------------------------------------------------------------------------------------------
 
 
@@ -308,17 +265,3 @@ def caption(record):
         )
         words.append(f"with {base} {differences}")
     return text + ": " + "; ".join(words) + lost(record) + "."
-
-
-def lost(record):
-    """Which runs diverged, in words; empty if none did."""
-    runs = record["results"]["runs"].items()
-    counts = {name: len(each) - len(whole(each)) for name, each in runs}
-    words = [f"{name} ({count} {'seed' if count == 1 else 'seeds'})" for name, count in counts.items() if count]
-    return "; diverged: " + ", ".join(words) if words else ""
-
-
-def signed(pair):
-    """A difference with its interval, if it has one."""
-    mean, half = pair
-    return f"{mean:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")

@@ -27,9 +27,10 @@ from ..nets import three_layer_convnet
 from ..objective import Objective
 from ..optimizers import HCGD, SGD, Adam
 from ..training import records
-from .classifiers import kept, train_classifier
-from .hcgd_mnist import below_zero, difference, images, lost, signed, whole
-from .parts import curves_of, drawn, run_seeds, seeds_together
+from .classifiers import COLUMNS, train_classifier
+from .comparison import below_zero, difference, lost, signed, whole
+from .hcgd_mnist import images
+from .parts import curves_of, drawn, kept, run_seeds, seeds_together
 
 NAME = "hcgd-mnist-cnn"
 DESCRIPTION = "SGD, Adam and HCGD on a batch-normalized convolutional net"
@@ -95,7 +96,7 @@ def outcome(scale, options, job):
         measured=scale.measured,
         cores=scale.cores,
     )
-    return kept(history)
+    return kept(history, COLUMNS)
 
 
 def objective():

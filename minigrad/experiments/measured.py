@@ -156,8 +156,3 @@ def span(numbers):
     """One number, or the range of several, in words."""
     low, high = f"{min(numbers):.2g}", f"{max(numbers):.2g}"
     return low if low == high else f"{low} to {high}"
-
-
-def of_seeds(seeds):
-    """How many, in words."""
-    return f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"

@@ -25,7 +25,7 @@ from ..optimizers import TONGA, FixedDamping, InverseTime, LevenbergMarquardt, U
 from ..training import Diverged, fit, share_wrong
 from . import metric_batch
 from .metric_batch import ITERATIONS, claims, natural_gradient, now_and_then, number, solves, table
-from .parts import checkpoints, curves_of, drawn, rounded, run_seeds, verdict
+from .parts import checkpoints, curves_of, drawn, kept, of_seeds, run_seeds, verdict
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,8 @@ class Comparison:
         """What the record keeps of a method and seed; None after Ctrl-C."""
         method, seed = job
         history = self.train_one(scale, train, test, options, method, seed)
-        if history.interrupted:
-            return None
-        columns = ("update", "seconds", "gradients", "loss", "test_error")
-        found = {"curves": {column: rounded(history.curves[column]) for column in columns}, "solves": solves(history)}
-        return found | ({"diverged": history.update} if history.stopped == "diverged" else {})
+        found = kept(history, ("update", "seconds", "gradients", "loss", "test_error"))
+        return found and found | {"solves": solves(history)}
 
     def train_one(self, scale, train, test, options, method, seed):
         """The History of one method; of a diverged run what there was.
@@ -148,7 +145,7 @@ class Comparison:
             {
                 "claim": claim,
                 "numbers": ", ".join(f"{mean(name, column)} ({name})" for name in (*low, *high))
-                + f", in {count} of {seeds_of(seeds)}",
+                + f", in {count} of {of_seeds(seeds)}",
                 "held": count == seeds,
             }
             for claim, (column, low, high) in self.claims.items()
@@ -196,8 +193,3 @@ def source(method, batch, unlabeled):
     if method == "KL, unlabeled":
         return Unlabeled(unlabeled, batch // 2, added=True)
     return {"KL, different batch": batch, "KL, same batch": None}[method]
-
-
-def seeds_of(count):
-    """How many, in words."""
-    return f"{count} seed{'s' if count > 1 else ''}"

@@ -204,6 +204,14 @@ def rounded(column, digits=5):
     return [float(f"{number:.{digits}g}") for number in np.asarray(column, float)]
 
 
+def kept(history, columns):
+    """What a record keeps of a History, {"curves": ...}, and "diverged" with the update; None after Ctrl-C."""
+    if history.interrupted:
+        return None
+    curves = {"curves": {column: rounded(history.curves[column]) for column in columns}}
+    return curves | ({"diverged": history.update} if history.stopped == "diverged" else {})
+
+
 def curves_of(runs):
     """The curves of {seed: run}, a list."""
     return [run["curves"] for run in runs.values()]
@@ -220,6 +228,11 @@ def seeds_together(curves, axis, column="test_error"):
 def drawn(seeds):
     """What a curve shows, in a caption's words."""
     return f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {len(seeds)} seeds"
+
+
+def of_seeds(count):
+    """How many, in words."""
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def verdict(finding):

@@ -32,9 +32,9 @@ from ..nets import BatchNorm, vgg
 from ..objective import Objective
 from ..optimizers import PRONG, SGD, RMSProp, Waterfall
 from ..training import records
-from .classifiers import COLUMNS, kept, standardized_cifar, train_classifier
-from .hcgd_mnist import below_zero, difference, lost, signed
-from .parts import curves_of, drawn, run_seeds, run_trials, seeds_together
+from .classifiers import COLUMNS, standardized_cifar, train_classifier
+from .comparison import below_zero, difference, lost, signed
+from .parts import curves_of, drawn, kept, run_seeds, run_trials, seeds_together
 
 NAME = "prong-cifar"
 DESCRIPTION = "SGD, RMSProp, batch normalization and PRONG on a VGG-like net, by updates and time"

@@ -33,8 +33,8 @@ from ..objective import Objective
 from ..optimizers import HCGD, SGD, Adam
 from ..training import Diverged, fit, records, share_wrong
 from . import hcgd_mnist
-from .hcgd_mnist import below_zero, difference, differs, lost, signed, whole
-from .parts import checkpoints, curves_of, drawn, rounded, run_seeds, seeds_together, verdict
+from .comparison import below_zero, difference, differs, lost, signed, whole
+from .parts import checkpoints, curves_of, drawn, kept, rounded, run_seeds, seeds_together, verdict
 
 NAME = "sequential-mnist"
 DESCRIPTION = "SGD and Adam, with and without corrections, for an LSTM that reads permuted pixels"
@@ -106,14 +106,11 @@ def outcome(scale, options, job):
     long the sum of the corrections is, over how long the step lr |g| that it corrects.
     """
     history = train_one(scale, options, job)
-    if history.interrupted:
-        return None
-    kept = {"curves": {column: rounded(history.curves[column]) for column in ("update", "loss", "test_error")}}
-    steps = history.steps
-    if "correction" in steps and METHODS[job[0]][0] is SGD and history.update:
+    found, steps = kept(history, ("update", "loss", "test_error")), history.steps
+    if found and "correction" in steps and METHODS[job[0]][0] is SGD and history.update:
         step = np.multiply(steps["lr"], steps["gradient_norm"])
-        kept["pull"] = rounded([np.median(np.divide(steps["correction"], step))])[0]
-    return kept | ({"diverged": history.update} if history.stopped == "diverged" else {})
+        found["pull"] = rounded([np.median(np.divide(steps["correction"], step))])[0]
+    return found
 
 
 def train_one(scale, options, job):

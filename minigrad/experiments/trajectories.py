@@ -18,8 +18,8 @@ import numpy as np
 from .. import plot as look
 from ..backend import to_host
 from ..function_space import distances, embed, mean_square, parameter_square
-from .measured import SIZES, SMALL, Convolutional, instead, of_seeds, task_of
-from .parts import rounded, run_parts, verdict
+from .measured import SIZES, SMALL, Convolutional, instead, task_of
+from .parts import of_seeds, rounded, run_parts, verdict
 
 NAME = "trajectories"
 DESCRIPTION = "paths of three seeds through function space and parameter space, embedded in the plane"
@@ -186,7 +186,7 @@ def caption(record):
     """One sentence: what is shown, and which of the paper's claims held."""
     settings, seeds = record["settings"], record["seeds"]
     text = (
-        f"Paths of {of_seeds(seeds)} through functions and parameters, in the plane by multidimensional scaling "
+        f"Paths of {of_seeds(len(seeds))} through functions and parameters, in the plane by multidimensional scaling "
         f"(rings: starts; arrows: direction), {settings['net']}, {settings['data']}, {settings['optimizer']}, "
         f"{settings['epochs']} epochs, functions compared {settings['measured']} "
         f"({instead(settings)})"

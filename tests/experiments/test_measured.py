@@ -66,7 +66,7 @@ def test_batch_normalized_nets_are_compared_with_population_statistics(task):
 def test_words():
     assert parts.rounded([1.23456789, 1e-9], 3) == [1.23, 1e-9] and parts.rounded([1 / 3]) == [0.33333]
     assert measured.span([0.5, 0.5]) == "0.5" and measured.span([2, 1.04]) == "1 to 2"
-    assert measured.of_seeds([0]) == "1 seed" and measured.of_seeds([0, 1]) == "2 seeds"
+    assert parts.of_seeds(1) == "1 seed" and parts.of_seeds(2) == "2 seeds"
     finding = {"claim": "a", "numbers": "1", "held": True}
     assert parts.verdict(finding) == "a: 1 (held)"
     assert parts.verdict(finding | {"held": False}) == "a: 1 (not held)"
