@@ -29,7 +29,7 @@ from functools import reduce
 from ..backend import check_name, parallel, xp
 from ..linalg import Kronecker, Matrix
 from .fisher import check_kind, scores
-from .layers import inputs_by_slice, layers_by_slice, with_one
+from .layers import inputs_by_slice, layers_by_slice
 
 SHARED = ("expand", "reduce")  # what is made of several rows a sample
 
@@ -159,18 +159,32 @@ def _inputs(J):
 def _second_moment(what, layer, n, shared="expand"):
     """A or S of a layer, given slice by slice of n samples.
 
-    A matrix is one thread's, from the product, of which it needs one half, to the last pass. The weight's root goes in
-    beside the 1.
+    A matrix is one thread's, from the product, of which it needs one half, to the last pass. One row a sample: the
+    slices are put together for one long product; several: they pass by a few samples at a time.
     """
-    reduced = shared == "reduce" and layer[0].rows > 1  # one row a sample in place of T
+    several = layer[0].rows > 1
+    reduced = several and shared == "reduce"  # one row a sample in place of T
     if what == "h":
-        root = (n if reduced else n * layer[0].rows) ** -0.5
-        hs = (part.h.mean(axis=1) if reduced else part.h for slices in layer for part in slices.parts())
-        rows = (with_one(h, root) for h in hs)
+        weight = 1.0 / (n if reduced else n * layer[0].rows)
+        rows = (part.h.mean(axis=1) if reduced else part.h for slices in layer for part in slices.parts())
     else:
+        weight = 1.0 / n
         rows = (slices.delta.sum(axis=1) if reduced else slices.delta for slices in layer)
-    total = reduce(operator.iadd, (v.T @ v for v in map(_flat, rows)))
-    return total if what == "h" else xp.multiply(total, 1.0 / n, out=total)
+    groups = ([block] for block in rows) if several else [list(rows)]
+    weighed = (_weighed(blocks, weight**0.5, what == "h") for blocks in groups)
+    return reduce(operator.iadd, (v.T @ v for v in weighed))
+
+
+def _weighed(blocks, root, one):
+    """root (v 1), or root v, for the rows v of all blocks: root^2 is then the weight of each row's square."""
+    blocks = [_flat(block) for block in blocks]
+    width = blocks[0].shape[1]
+    out, start = xp.empty((sum(map(len, blocks)), width + one), blocks[0].dtype), 0
+    for block in blocks:
+        xp.multiply(block, root, out=out[start : start + len(block), :width])
+        start += len(block)
+    out[:, width:] = root
+    return out
 
 
 def _work(job):

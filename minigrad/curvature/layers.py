@@ -92,7 +92,7 @@ class Layer:
 
 
 def _squares(layer, Q, R):
-    h = with_one(layer.h, 1.0) if Q is None else layer.h @ Q[:-1] + Q[-1]
+    h = with_one(layer.h) if Q is None else layer.h @ Q[:-1] + Q[-1]
     delta = layer.delta if R is None else layer.delta @ R
     if layer.rows == 1:
         return (h * h).T @ (delta * delta)
@@ -100,11 +100,10 @@ def _squares(layer, Q, R):
     return xp.multiply(G, G, out=G).sum(axis=0)
 
 
-def with_one(h, weight):
-    """weight (h 1)."""
+def with_one(h):
+    """(h 1)."""
     h1 = xp.empty((*h.shape[:-1], h.shape[-1] + 1), h.dtype)
-    xp.multiply(h, weight, out=h1[..., :-1])
-    h1[..., -1] = weight
+    h1[..., :-1], h1[..., -1] = h, 1
     return h1
 
 

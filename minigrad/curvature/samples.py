@@ -76,7 +76,7 @@ class SampleGradients(LinearOperator):
         out = xp.zeros(self.shape[1], self.dtype)
         for draws in self.layers:
             if draws[0].rows == 1:  # one product for all draws
-                h1 = with_one(draws[0].h, 1.0)
+                h1 = with_one(draws[0].h)
                 total = (h1 * h1).T @ (_deltas(draws) ** 2).sum(axis=0)
             else:
                 total = sum(layer.squares() for layer in draws)
@@ -94,7 +94,7 @@ class SampleGradients(LinearOperator):
 def _gradients(draws):
     """A layer's gradients, (K, N, in + 1, out): the sum over a sample's rows of (h 1)' delta."""
     parts = zip(*(layer.parts() for layer in draws), strict=True)
-    return xp.concatenate([_outer(with_one(part[0].h, 1.0), _deltas(part)) for part in parts], axis=1)
+    return xp.concatenate([_outer(with_one(part[0].h), _deltas(part)) for part in parts], axis=1)
 
 
 def _outer(h1, delta):
