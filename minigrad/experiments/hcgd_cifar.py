@@ -33,7 +33,7 @@ from ..optimizers import HCGD, SGD, Steps
 from ..training import records
 from .classifiers import COLUMNS, standardized_cifar, train_classifier
 from .comparison import below_zero, interval, lost, signed, whole
-from .parts import curves_of, drawn, kept, run_seeds, seeds_together
+from .parts import curves_of, drawn, form, kept, run_seeds, seeds_together
 
 NAME = "hcgd-cifar"
 DESCRIPTION = "SqueezeNet by SGD and by HCGD at two learning rates, divided late"
@@ -214,7 +214,7 @@ def caption(record):
     epochs, sizes = settings["epochs"], settings["sizes"]
     text = (
         f"Errors of SqueezeNet v1.1 (width {sizes['width']}; the paper's is 64) on {settings['data']}, {drawn(seeds)}, "
-        f"batches of {sizes['batch_size']} ({settings['scale']} form), learning rates divided by 10 after epoch "
+        f"batches of {sizes['batch_size']} ({form(settings)}), learning rates divided by 10 after epoch "
         f"{epochs['drop']} of {epochs['all']}"
     )
     if not record["results"]["complete"]:

@@ -30,7 +30,7 @@ from ..training import records
 from .classifiers import COLUMNS, train_classifier
 from .comparison import below_zero, difference, lost, signed, whole
 from .hcgd_mnist import images
-from .parts import curves_of, drawn, kept, run_seeds, seeds_together
+from .parts import curves_of, drawn, form, kept, run_seeds, seeds_together
 
 NAME = "hcgd-mnist-cnn"
 DESCRIPTION = "SGD, Adam and HCGD on a batch-normalized convolutional net"
@@ -181,7 +181,7 @@ def caption(record):
     settings, seeds = record["settings"], record["seeds"]
     text = (
         f"Errors of a 3-layer convolutional net with batch normalization on {settings['data']}, {drawn(seeds)}, in "
-        f"{settings['epochs']} epochs ({settings['scale']} form; training error on {settings['measured']:,} images), "
+        f"{settings['epochs']} epochs ({form(settings)}; training error on {settings['measured']:,} images), "
         "and test error by what updates cost"
     )
     if not record["results"]["complete"]:

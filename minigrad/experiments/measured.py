@@ -25,6 +25,7 @@ from ..nets import BatchNorm, FanIn, He, mlp, six_layer_convnet
 from ..objective import Objective
 from ..optimizers import SGD
 from ..training import fit
+from .parts import form
 
 SIZES, SMALL = (784, 400, 400, 10), (784, 30, 30, 10)
 BATCH, RATE, MOMENTUM, DECAY = 128, 0.1, 0.9, 1e-4
@@ -148,8 +149,8 @@ def task_of(net, count, measured):
 
 
 def instead(settings):
-    """What the paper has, in a caption's words."""
-    return f"the paper: {settings.get('paper', 'a convolutional net on CIFAR-10')}"
+    """Of which scale the record is, and what the paper has, in a caption's words."""
+    return f"{form(settings)}; the paper: {settings.get('paper', 'a convolutional net on CIFAR-10')}"
 
 
 def span(numbers):

@@ -25,7 +25,7 @@ from ..optimizers import TONGA, FixedDamping, InverseTime, LevenbergMarquardt, U
 from ..training import Diverged, fit, share_wrong
 from . import metric_batch
 from .metric_batch import ITERATIONS, claims, natural_gradient, now_and_then, number, solves, table
-from .parts import checkpoints, curves_of, drawn, kept, of_seeds, run_seeds, verdict
+from .parts import checkpoints, curves_of, drawn, form, kept, of_seeds, run_seeds, verdict
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Comparison:
             f"updates, the first {settings['constant']:,} at a constant rate, batches of {settings['batch']:,} out of "
             f"{settings['images']:,} images of {settings['data']}"
             f"{f' and {unlabeled:,} unlabeled ones for the metric' if unlabeled else ''}, tested on "
-            f"{settings['tested']:,} (the paper: {self.paper})"
+            f"{settings['tested']:,} ({form(settings)}; the paper: {self.paper})"
         )
         if not results["complete"]:
             return text + ": unfinished."

@@ -235,6 +235,11 @@ def of_seeds(count):
     return f"{count} seed{'s' if count > 1 else ''}"
 
 
+def form(settings):
+    """Of which scale a record is, in words; a usual form is one that was reduced."""
+    return {"quick": "quick", "usual": "reduced", "full": "full"}[settings["scale"]] + " form"
+
+
 def verdict(finding):
     """A finding in a caption's words: what is claimed, the numbers, held or not."""
     return f"{finding['claim']}: {finding['numbers']} ({'held' if finding['held'] else 'not held'})"

@@ -34,7 +34,7 @@ from ..optimizers import PRONG, SGD, RMSProp, Waterfall
 from ..training import records
 from .classifiers import COLUMNS, standardized_cifar, train_classifier
 from .comparison import below_zero, difference, lost, signed
-from .parts import curves_of, drawn, kept, run_seeds, run_trials, seeds_together
+from .parts import curves_of, drawn, form, kept, run_seeds, run_trials, seeds_together
 
 NAME = "prong-cifar"
 DESCRIPTION = "SGD, RMSProp, batch normalization and PRONG on a VGG-like net, by updates and time"
@@ -259,7 +259,7 @@ def caption(record):
     sizes = settings["sizes"]
     text = (
         f"Errors of central crops of {settings['data']}, by a VGG-like net of width {sizes['width']} trained on "
-        f"24 x 24 random crops, batches of {sizes['batch_size']} ({settings['scale']} form), {drawn(seeds)}"
+        f"24 x 24 random crops, batches of {sizes['batch_size']} ({form(settings)}), {drawn(seeds)}"
     )
     if not results["complete"]:
         return text + ": unfinished."

@@ -1,11 +1,7 @@
 """The experiments on function space with the paper's convolutional nets, as they stand in section 2 of 2019.
 
-    trajectories-cnn              CIFAR-10                                   figure 1
-    distance-ratio-cnn            CIFAR-10                                   figures 2, A.1, A.3
-    distance-ratio-cnn-plain      CIFAR-10, without batch normalization      figures A.4, A.5
-    distance-ratio-cnn-mnist      MNIST                                      figure B.6
-    distance-estimator-cnn        CIFAR-10                                   figures 3, A.2
-    distance-estimator-cnn-mnist  MNIST                                      figure B.6
+Figures 1 (trajectories), 2, A.1, A.3 (distance-ratio), 3, A.2 (distance-estimator) on CIFAR-10; A.4, A.5 without batch
+normalization (plain); B.6 on MNIST.
 
 `trajectories.py`, `distance_ratio.py` and `distance_estimator.py` have the questions, `measured.py` the nets, how they
 are trained, and what the paper does not say. The usual forms are reduced, so that one CPU core makes them in minutes:
@@ -13,7 +9,12 @@ are trained, and what the paper does not say. The usual forms are reduced, so th
 8), one seed but for trajectories, which has the paper's 5,000 images and three seeds. Nets without batch normalization
 have a smaller learning rate than the paper's, and He's initial weights. The whole nets, for a GPU:
 
+    MINIGRAD_BACKEND=cupy python -m minigrad run trajectories-cnn --full
     MINIGRAD_BACKEND=cupy python -m minigrad run distance-ratio-cnn --full
+    MINIGRAD_BACKEND=cupy python -m minigrad run distance-ratio-cnn-plain --full
+    MINIGRAD_BACKEND=cupy python -m minigrad run distance-ratio-cnn-mnist --full
+    MINIGRAD_BACKEND=cupy python -m minigrad run distance-estimator-cnn --full
+    MINIGRAD_BACKEND=cupy python -m minigrad run distance-estimator-cnn-mnist --full
 """
 
 from dataclasses import dataclass

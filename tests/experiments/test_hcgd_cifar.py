@@ -131,7 +131,7 @@ def test_caption(tmp_path):
     record = made(ERRORS)
     text = hcgd_cifar.caption(record)
     assert "SGD 23.00 ± 2.00; HCGD, lr 0.1 33.00 ± 2.00; HCGD, lr 0.3 19.00 ± 2.00" in text
-    assert "usual form" in text and "width 4" in text and text.endswith("-4.00 ± 0.00 by HCGD, lr 0.3.")
+    assert "reduced form" in text and "width 4" in text and text.endswith("-4.00 ± 0.00 by HCGD, lr 0.3.")
     record["results"]["runs"]["HCGD, lr 0.3"]["0"]["diverged"] = 3
     assert "diverged: HCGD, lr 0.3 (1 seed)" in hcgd_cifar.caption(record)
     record["results"]["complete"] = False

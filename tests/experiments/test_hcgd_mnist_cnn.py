@@ -140,7 +140,7 @@ def test_findings_and_caption():
     assert not cost["held"] and cost["numbers"].startswith("48.00 against 4.00 %, 48.00 against 5.00 %")
     text = hcgd_mnist_cnn.caption(record)
     assert "against SGD -2.00 ± 2.48 in test and -1.00 ± 1.24 in training error, against Adam +0.00 ± 0.00 in" in text
-    assert "95 % interval" in text and "usual form" in text and text.count("diverged") == 0
+    assert "95 % interval" in text and "reduced form" in text and text.count("diverged") == 0
 
 
 def test_findings_that_hold():

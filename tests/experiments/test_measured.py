@@ -66,6 +66,8 @@ def test_batch_normalized_nets_are_compared_with_population_statistics(task):
 def test_words():
     assert parts.rounded([1.23456789, 1e-9], 3) == [1.23, 1e-9] and parts.rounded([1 / 3]) == [0.33333]
     assert measured.span([0.5, 0.5]) == "0.5" and measured.span([2, 1.04]) == "1 to 2"
+    forms = {"quick": "quick form", "usual": "reduced form", "full": "full form"}
+    assert {scale: parts.form({"scale": scale}) for scale in forms} == forms
     assert parts.of_seeds(1) == "1 seed" and parts.of_seeds(2) == "2 seeds"
     finding = {"claim": "a", "numbers": "1", "held": True}
     assert parts.verdict(finding) == "a: 1 (held)"

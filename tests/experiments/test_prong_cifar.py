@@ -187,4 +187,4 @@ def test_findings_that_do_not():
 def test_caption():
     text = prong_cifar.caption(made(TRAIN, TEST))
     assert "50.50 by momentum, 60.50 by RMSProp, 30.50 by batch norm, 20.50 by PRONG." in text
-    assert "the best of 3 by held-out error after 5 updates: 0.01 for momentum" in text and "usual form" in text
+    assert "the best of 3 by held-out error after 5 updates: 0.01 for momentum" in text and "reduced form" in text

@@ -51,12 +51,13 @@ def test_run_and_plot(name, noise, tmp_path, monkeypatch):
     assert f"convnet(4, 4, 4, 4, 8, 10) relu, {kind} batch normalization, " in text
     data = "MNIST" if name.endswith("mnist") else "CIFAR-10"
     assert f"an excerpt of {data}, 40 training and 20 test images" in text
-    assert f"(the paper: {variant.SCALES['quick'].net.paper()})" in text
+    assert f"(quick form; the paper: {variant.SCALES['quick'].net.paper()})" in text
 
 
-def test_the_perceptrons_caption_is_as_it_was(noise):
+def test_what_the_paper_has_instead_of_the_perceptron(noise):
     settings = measured.task_of(measured.SMALL, 80, 30).settings()
-    assert measured.instead(settings) == "the paper: a convolutional net on CIFAR-10" and "paper" not in settings
+    words = measured.instead(settings | {"scale": "usual"})
+    assert words == "reduced form; the paper: a convolutional net on CIFAR-10" and "paper" not in settings
 
 
 @pytest.mark.parametrize("name", NAMES)
