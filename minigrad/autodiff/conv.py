@@ -17,6 +17,7 @@ two arguments and <u, convolve(x, W)> is one form in x, W and u:
     convolve_weights(x, u)    what u means for W: p' u, and the sum of u for the bias
 """
 
+import math
 import operator
 from dataclasses import dataclass
 
@@ -307,56 +308,30 @@ def _max_pool(x, *, window):
 
 @_max_pool.linear(0)
 def _(y, x, *, window):
-    y, plain = untraced(y), untraced(x)
-    places, shape = y.shape[1:3], plain.shape
-    winner = xp.zeros(y.shape, xp.uint8 if window.count <= 256 else xp.int32)
-    missing = xp.ones(y.shape, bool)
-    for offset in window.offsets[:-1]:  # how many come before the first that is largest
-        missing &= plain[window.seen(offset, places)] != y
-        winner += missing
-    return _picking(winner, window, shape)
-
-
-def _picking(winner, window, shape):
-    """From images of this shape to their winners; transposed: put."""
+    shape, pooled = _shape(x), _shape(y)
+    index = _largest(untraced(x), untraced(y), window).reshape(-1)
     return Linear(
-        rop=lambda v: _pick(v, winner=winner, window=window),
-        lop=lambda u: _put(u, winner=winner, window=window, shape=shape),
+        rop=lambda v: ops.reshape(ops.reshape(v, (-1,))[index], pooled),
+        lop=lambda u: ops.reshape(ops.scatter(ops.reshape(u, (-1,)), key=index, shape=(math.prod(shape),)), shape),
     )
 
 
-@primitive
-def _pick(v, *, winner, window):
-    """Of what the window sees, at each place and in each channel, the number at the offset `winner`"""
-    places = winner.shape[1:3]
-    out = xp.zeros(winner.shape, v.dtype)
-    for k, offset in enumerate(window.offsets):
-        out += v[window.seen(offset, places)] * (winner == k)
-    return out
-
-
-@_pick.linear(0)
-def _(y, v, *, winner, window):
-    return _picking(winner, window, _shape(v))
-
-
-@primitive
-def _put(u, *, winner, window, shape):
-    """Each number of u added to the pixel that `winner` names: the adjoint of _pick"""
-    places, out = winner.shape[1:3], xp.zeros(shape, u.dtype)
-    apart = all(s >= k for s, k in zip(window.stride, window.kernel, strict=True))  # a pixel is seen once at most
-    for k, offset in enumerate(window.offsets):
-        seen = out[window.seen(offset, places)]
-        if apart:
-            xp.multiply(u, winner == k, out=seen)
-        else:
-            seen += u * (winner == k)
-    return out
-
-
-@_put.linear(0)
-def _(y, u, *, winner, window, shape):
-    return _picking(winner, window, shape).T
+def _largest(x, y, window):
+    """Where in x, raveled, each number of its pooled y stands: the first that is largest, by rows."""
+    (H, W, C), places = x.shape[1:], y.shape[1:3]
+    before = xp.zeros(y.shape, xp.uint8 if window.count <= 256 else xp.int32)
+    missing = xp.ones(y.shape, bool)
+    for offset in window.offsets[:-1]:  # how many of the window's come before it
+        missing &= x[window.seen(offset, places)] != y
+        before += missing
+    index = xp.asarray([(i * W + j) * C for i, j in window.offsets])[before]
+    down, right = window.stride
+    sample, row, column, channel = (
+        n * xp.arange(size) for n, size in zip((H * W * C, down * W * C, right * C, 1), y.shape, strict=True)
+    )
+    index += sample[:, None, None, None]
+    index += row[:, None, None] + column[:, None] + channel
+    return index
 
 
 def max_pool(x, window):

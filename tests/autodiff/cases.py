@@ -381,10 +381,6 @@ def _image_rows(name, f, value, window, *operands, **options):
     return rows(label, lambda *xs: f(*xs, window), lambda *xs: value(*xs, window), *operands, **options)
 
 
-def _winner(places):
-    return np.arange(math.prod(places)).reshape(places) ** 2 % 4
-
-
 IMAGES = [
     *[
         case
@@ -448,10 +444,6 @@ IMAGES = [
         ]
     ],
     *rows("global_average", conv.global_average, lambda x: x.mean(axis=(1, 2)), ((2, 3, 2, 4),)),
-    Case("pick", lambda v: conv._pick(v, winner=dev(_winner((2, 2, 2, 2))), window=Window(2)),
-         lambda v: plain_images.picked(v, _winner((2, 2, 2, 2)), Window(2)), ((2, 3, 3, 2),)),
-    Case("put", lambda u: conv._put(u, winner=dev(_winner((2, 2, 2, 2))), window=Window(2), shape=(2, 3, 3, 2)),
-         lambda u: plain_images.put(u, _winner((2, 2, 2, 2)), Window(2), (2, 3, 3, 2)), ((2, 2, 2, 2),)),
 ]  # fmt: skip
 
 

@@ -58,16 +58,3 @@ def fold(u, window, shape):
         if pixel:
             out.flat[pixel - 1] += number
     return out
-
-
-def picked(v, winner, window):
-    """The number at the offset `winner` of what each place sees."""
-    rows = patches(v, window).reshape(*winner.shape[:3], -1, v.shape[3])
-    return np.take_along_axis(rows, winner[:, :, :, None].astype(int), axis=3)[:, :, :, 0]
-
-
-def put(u, winner, window, shape):
-    """Each number on the pixel that `winner` names."""
-    rows = np.zeros((*u.shape[:3], np.prod(window.kernel), u.shape[3]), u.dtype)
-    np.put_along_axis(rows, winner[:, :, :, None].astype(int), u[:, :, :, None], axis=3)
-    return fold(rows.reshape(*u.shape[:3], -1), window, shape)
