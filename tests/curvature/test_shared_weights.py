@@ -20,10 +20,12 @@ from minigrad.curvature import (
     kronecker_factors,
     per_sample_gradients,
     pixel_moments,
+    samples,
     scores,
 )
 from minigrad.curvature.factors import _work, second_moments
 from minigrad.curvature.layers import layers_by_slice
+from minigrad.curvature.samples import SampleGradients
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import Layout
 from tests.autodiff import plain_images
@@ -427,3 +429,18 @@ def test_work_of_a_matrix_is_half_of_its_products(monkeypatch):
     both = [first.of(slice(0, 2)), first.of(slice(2, 5))]
     assert [_work((what, both)) for what in ("h", "delta")] == [5 * 4 * 19**2 // 2, 5 * 4 * 2**2 // 2]
     assert [_work((what, [output])) for what in ("h", "delta")] == [5 * 9**2 // 2, 5 * 3**2 // 2]
+
+
+@pytest.mark.parametrize(("draws", "at_once", "tiles"), [(1, 7, 15), (1, 8, 15), (1, 16, 6), (2, 32, 6), (2, 80, 1)])
+def test_a_gram_matrix_forms_the_gradients_of_some_samples_at_a_time(draws, at_once, tiles, monkeypatch):
+    """Five samples of two rows; the shared matrix has eight numbers, so at_once // (8 draws) samples are a tile."""
+    net, _ = NETS["rows"]
+    theta, x = problem(net, (2, 3), n=5)
+    r, J = linearize(lambda theta: net.apply(theta, x), theta)
+    P = SampleGradients(J, [r * (k + 1) for k in range(draws)])
+    expected, counts = host(P.dense()), []
+    monkeypatch.setattr(samples, "_AT_ONCE", at_once)
+    close(P.gram(), expected @ expected.T)
+    monkeypatch.setattr(samples, "parallel", lambda f, items: counts.append(len(items)))
+    P.gram()
+    assert counts == [tiles]
