@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from .parts import curves_of, seeds_together
+
 
 def difference(record, one, other, column):
     """(mean, half its 95 % interval) of how much one method ends above another, in percent, seed by seed.
@@ -26,6 +28,19 @@ def interval(changes):
     if n < 2:
         return float(changes[0]) if n else math.nan, math.nan
     return float(changes.mean()), float(student.ppf(0.975, n - 1) * changes.std(ddof=1) / n**0.5)
+
+
+def times_sooner(baseline, other, axis, at=None):
+    """`at`, an update or second of a baseline's, over another's first with no larger a training error; 0 without one.
+
+    Of medians over {seed: run}, at the other's evaluations. at: None for the baseline's last.
+    """
+    x, errors = seeds_together(curves_of(baseline), axis, "train_error")
+    at = x[-1] if at is None else at
+    level = np.median([np.interp(at, x, row) for row in errors])
+    x, errors = seeds_together(curves_of(other), axis, "train_error")
+    reached = np.flatnonzero(np.median(errors, axis=0) <= level)
+    return float(at / x[reached[0]]) if reached.size and x[reached[0]] else 0.0
 
 
 def whole(runs):

@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import plot as look
 from ..training import records
+from .comparison import times_sooner
 from .parts import curves_of, drawn, seeds_together
 
 FAMILIES = {
@@ -66,10 +67,7 @@ def best_of(record):
         return "unfinished"
     runs = record["results"]["runs"]
     where = min(run["updates"] for each in runs.values() for run in each.values())
-    by_update = {}
-    for name, each in runs.items():
-        x, errors = together(each, "update")
-        by_update[name] = np.interp(where, x, np.median(errors, axis=0))
+    by_update = {name: np.median(errors_at(each, "update", where)) for name, each in runs.items()}
     by_second = {row["method"]: row["train"][0] for row in table(record)}
     words = []
     for when, errors in ((f"after {where} updates", by_update), ("at the end", by_second)):
@@ -149,7 +147,7 @@ def findings(record):
         numbers = ", ".join(f"{name} {np.median(each):.3g}" for name, each in errors.items())
         found.append({"claim": f"PRONG is ahead of {', '.join(BASELINES)} {what}", "numbers": f"{when} {numbers}",
                       "held": ahead})  # fmt: skip
-    fewer = {name: times_fewer(runs, name, where) for name in BASELINES}
+    fewer = {name: times_sooner(runs[name], runs["PRONG"], "update", where) for name in BASELINES}
     found.append({
         "claim": "PRONG needs up to ten times fewer updates",
         "numbers": "; ".join(
@@ -173,14 +171,6 @@ def errors_at(each, axis, at):
     """Training errors of a method's seeds at an update or second."""
     x, errors = together(each, axis)
     return [float(np.interp(at, x, row)) for row in errors]
-
-
-def times_fewer(runs, baseline, where):
-    """A baseline's `where` updates over those of PRONG for the error that it then has; 0 if PRONG never has it."""
-    wanted = np.median(errors_at(runs[baseline], "update", where))
-    x, errors = together(runs["PRONG"], "update")
-    reached = np.flatnonzero(np.median(errors, axis=0) <= wanted)
-    return where / x[reached[0]] if reached.size else 0.0
 
 
 # --- the costs -------------------------------------------------------------------------------------------

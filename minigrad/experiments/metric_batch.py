@@ -319,7 +319,7 @@ def draw_table(ax, rows, parameters, papers_table, several):
             cells[f"{unit}: range"] = ["\N{EN DASH}".join(map(number, (each.min(), each.max()))) for each in values]
     ax.axis("off")
     ax.set(xlim=(0, 1), ylim=(len(cells) + 1, 0))
-    places = np.linspace(0.27, 0.93, len(papers_table))
+    places = np.linspace(0.3, 0.93, len(papers_table))
     for name, x in zip(papers_table, places):
         ax.text(x, 0.5, name, ha="center", va="center", fontsize=8, color=look.look(name).colour)
     for y, (label, row) in enumerate(cells.items(), start=1):

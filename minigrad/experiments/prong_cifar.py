@@ -33,7 +33,7 @@ from ..objective import Objective
 from ..optimizers import PRONG, SGD, RMSProp, Waterfall
 from ..training import records
 from .classifiers import COLUMNS, standardized_cifar, train_classifier
-from .comparison import below_zero, difference, lost, signed
+from .comparison import below_zero, difference, lost, signed, times_sooner
 from .parts import curves_of, drawn, form, kept, run_seeds, run_trials, seeds_together
 
 NAME = "prong-cifar"
@@ -192,6 +192,7 @@ def findings(record):
     """
     if not record["results"]["complete"]:
         return []
+    runs = record["results"]["runs"]
     apart = {name: difference(record, "PRONG", name, "test_error") for name in METHODS[:3]}
     found = [
         {
@@ -201,7 +202,7 @@ def findings(record):
         }
     ]
     for axis, word in (("update", "updates"), ("seconds", "time")):
-        times = {name: speedup(record, name, axis) for name in METHODS}
+        times = {name: times_sooner(runs["momentum"], runs[name], axis) for name in METHODS}
         numbers = ", ".join(f"{times[name]:.2g} times by {name}" for name in METHODS)
         found.append({
             "claim": f"PRONG converges faster than all others, by {word}",
@@ -216,19 +217,6 @@ def findings(record):
                 "held": 0.75 < ratio < 1 / 0.75 and times["PRONG"] > 1,
             })  # fmt: skip
     return found
-
-
-def speedup(record, name, axis):
-    """momentum's last update (or second) over a method's first at no larger training error; 0 if it has none.
-
-    Of medians over seeds, at the evaluations.
-    """
-    runs = record["results"]["runs"]
-    x, errors = seeds_together(curves_of(runs["momentum"]), axis, "train_error")
-    level, last = np.median(errors, axis=0)[-1], x[-1]
-    x, errors = seeds_together(curves_of(runs[name]), axis, "train_error")
-    reached = np.flatnonzero(np.median(errors, axis=0) <= level)
-    return float(last / x[reached[0]]) if reached.size and x[reached[0]] else 0.0
 
 
 # --- the figure ------------------------------------------------------------------------------------------
