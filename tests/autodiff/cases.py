@@ -433,7 +433,7 @@ IMAGES = [
     ],
     *[
         case
-        for window, shape in [(2, (2, 4, 5, 2)), (Window(3, 2), (1, 5, 5, 2)), (Window((2, 1), (1, 3)), (2, 3, 4, 1)),
+        for window, shape in [(2, (3, 4, 5, 2)), (Window(3, 2), (1, 5, 5, 2)), (Window((2, 1), (1, 3)), (2, 3, 4, 1)),
                               (3, (1, 3, 3, 1)), (1, (1, 2, 2, 2))]
         for w in [window if isinstance(window, Window) else Window(window, window)]
         for case in [
