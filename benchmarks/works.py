@@ -1,5 +1,6 @@
 """The works to be timed: their shapes, and their seeded parameters and data, the same numbers for every peer."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -63,6 +64,11 @@ class Work:
     def shapes(self):
         """Each layer's matrix is (in + 1, out); its last row is the bias."""
         return [(m + 1, n) for m, n in zip(self.sizes, self.sizes[1:])]
+
+    @property
+    def outputs_in_order(self):
+        """How many numbers a sample has behind each layer or pooling."""
+        return list(self.sizes[1:])
 
     def tamed(self, theta):
         """theta, changed where a net of this kind needs it."""
@@ -152,34 +158,43 @@ class Convolutional(Work):
 
     @property
     def name(self):
-        return f"{self.kind}-{self.label}-{self.n}"
+        return f"{'memory-' if self.memory else ''}{self.kind}-{self.label}-{self.n}"
 
     @property
     def input_shape(self):
         return (self.side, self.side, self.sizes[0])
 
     @property
-    def layers_in_order(self):
-        """Every Layer."""
+    def steps_in_order(self):
+        """(Layer, or None where something is pooled; how many numbers a sample has behind it)."""
         side, channels, found = self.side, self.sizes[0], []
         for stage in self.stages:
-            if stage == "pool":
-                side //= 2
-            elif stage == "average":
-                side = 1
-            elif stage[0] == "dense":
-                found.append(Layer(side, channels, stage[1]))
-                side, channels = 1, stage[1]
+            if stage in ("pool", "average"):
+                side = side // 2 if stage == "pool" else 1
+                found.append((None, side**2 * channels))
+                continue
+            if stage[0] == "dense":
+                layers, side, channels = [Layer(side, channels, stage[1])], 1, stage[1]
             elif stage[0] == "conv":
                 _, kernel, padding, out = stage
-                found.append(Layer(side, channels, out, kernel, padding))
+                layers = [Layer(side, channels, out, kernel, padding)]
                 side, channels = side + 2 * padding - kernel + 1, out
             else:
                 _, squeeze, expand = stage
-                found += [Layer(side, channels, squeeze, 1), Layer(side, squeeze, expand, 1)]
-                found.append(Layer(side, squeeze, expand, 3, 1))
+                layers = [Layer(side, channels, squeeze, 1), Layer(side, squeeze, expand, 1)]
+                layers.append(Layer(side, squeeze, expand, 3, 1))
                 channels = 2 * expand
+            found += [(layer, layer.places * layer.out) for layer in layers]
         return found
+
+    @property
+    def layers_in_order(self):
+        """Every Layer."""
+        return [layer for layer, _ in self.steps_in_order if layer is not None]
+
+    @property
+    def outputs_in_order(self):
+        return [numbers for _, numbers in self.steps_in_order]
 
     @property
     def shapes(self):
@@ -241,9 +256,10 @@ def lstm(kind, title, target):
     return Recurrent(kind, (1, 128, 10), "", "categorical", 64, title, target, steps=784)
 
 
-def cnn(kind, title, target):
+def cnn(kind, title, target, memory=False):
     """The digits' net of Pascanu & Bengio."""
-    return Convolutional(kind, (1, 10), "relu", "categorical", 256, title, target, side=28, stages=CNN, label="cnn")
+    options = {"side": 28, "stages": CNN, "label": "cnn"}
+    return Convolutional(kind, (1, 10), "relu", "categorical", 256, title, target, memory, **options)
 
 
 def squeezenet(kind, title, target):
@@ -277,6 +293,7 @@ WORKS = [
     squeezenet("product", "Gauss-Newton product, forward included, SqueezeNet with batch normalization, N = 64", 2.0),
     autoencoder("gradient", 5000, "peak memory of the gradient, autoencoder, N = 5000", 1.5, memory=True),
     autoencoder("step", 1000, "peak memory of the natural-gradient step, autoencoder, N = 1000", 1.5, memory=True),
+    cnn("gradient", "peak memory of the gradient, MNIST CNN, N = 256", 1.5, memory=True),
 ]
 BY_NAME = {work.name: work for work in WORKS}
 
@@ -316,14 +333,15 @@ def fingerprint(vector, parts=64):
 def must_live(work):
     """Bytes that a work cannot do without, the denominator of its memory row.
 
-    Counted: parameters and gradient, for a step also CG's d, r, p and Gp; the output of every layer, kept for the
-    backward sweep; the cotangents (or tangents) at the input and output of one layer, the largest such pair. The
-    input x is data and is not counted. A peer's numerator is the growth of its resident set's high-water mark during
-    the call, plus the parameters, which were there before. Below 1 are peers that take the batch in pieces or write
-    over what they no longer need.
+    Counted: parameters and gradient, for a step also CG's d, r, p and Gp; the output of every layer and pooling, kept
+    for the backward sweep, but no patches; the cotangents (or tangents) at the input and output of one layer, the
+    largest such pair. The input x is data and is not counted. A peer's numerator is the growth of its resident set's
+    high-water mark during the call, plus the parameters, which were there before. Below 1 are peers that take the batch
+    in pieces or write over what they no longer need.
     """
     parameters = sum(m * n for m, n in work.shapes)
-    activations = work.n * sum(work.sizes[1:])
-    cotangents = work.n * max(a + b for a, b in zip(work.sizes[1:], work.sizes[2:]))
+    outputs = work.outputs_in_order
+    activations = work.n * sum(outputs)
+    cotangents = work.n * max(a + b for a, b in itertools.pairwise(outputs))
     vectors = {"gradient": 2, "step": 6}[work.kind]
     return 4 * (vectors * parameters + activations + cotangents)

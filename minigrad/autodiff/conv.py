@@ -8,8 +8,9 @@ the order row, column, channel, is a patch: a row of kh kw C numbers. With the p
 so a convolution is an affine layer with a row for each place, and all that is said of affine layers holds for it. (It
 is the correlation, as everywhere in the field: the kernel is not turned around.)
 
-Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, used while they are in the
-cache, and forgotten. Three functions do all of the work, each the derivative of the others, for each is linear in its
+Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, 4 MiB of them in float32 (or
+one sample's, if these are more), used while they are in the cache, and forgotten: whatever the batch, a thread has no
+more. Three functions do all of the work, each the derivative of the others, for each is linear in its
 two arguments and <u, convolve(x, W)> is one form in x, W and u:
 
     convolve(x, W)            the pre-activations
