@@ -10,8 +10,8 @@ is the correlation, as everywhere in the field: the kernel is not turned around.
 
 Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, 4 MiB of them in float32 (or
 one sample's, if these are more), used while they are in the cache, and forgotten: whatever the batch, a thread has no
-more. Three functions do all of the work, each the derivative of the others, for each is linear in its
-two arguments and <u, convolve(x, W)> is one form in x, W and u:
+more. Three functions do all of the work, each the derivative of the others, for each is linear in its two arguments and
+<u, convolve(x, W)> is one form in x, W and u:
 
     convolve(x, W)            the pre-activations
     convolve_inputs(u, W)     what u means for x: patches of cotangents, u @ W[:-1]', folded back onto the pixels
