@@ -37,6 +37,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minigrad
+from minigrad import experiments
 from minigrad.autodiff import check, linearize, ops
 from minigrad.autodiff.conv import Window, convolution, global_average, max_pool, patches
 from minigrad.curvature import affine_layers, fisher, kronecker_factors, pixel_moments
@@ -363,6 +364,27 @@ history = minigrad.fit(
 first, last = history.losses[0], history.losses[-1]
 print(f"K-FAC on an LSTM of {reader.layout.size:,} parameters: loss {first:.2f} -> {last:.2f}")
 assert last < first
+
+# %% [markdown]
+# ## 7. What the papers' nets show
+#
+# The papers train larger nets for longer than a CPU does in minutes. What comes with minigrad are reduced runs; what is
+# reduced stands in each caption, and the text of each experiment has the command that runs it whole, for a GPU. Three
+# of them: whose samples measure the metric of a convolutional net (Pascanu & Bengio, figure 5), whitened feature maps
+# (Desjardins et al., figure 4), an LSTM that reads digits pixel by pixel (Benjamin et al. 2019, figure 6). `python -m
+# minigrad list` names the others: `unlabeled-convnet`, `hcgd-mnist-cnn`, `hcgd-cifar`, and those that end in `-cnn`.
+
+# %%
+if not QUICK:
+    _ = experiments.show("mnist-convnet")
+
+# %%
+if not QUICK:
+    _ = experiments.show("prong-cifar")
+
+# %%
+if not QUICK:
+    _ = experiments.show("sequential-mnist")
 
 # %% [markdown]
 # ## Exercises
