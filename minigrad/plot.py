@@ -155,7 +155,7 @@ def band(ax, x, low, high, method):
     ax.fill_between(x, low, high, color=look(method).colour, alpha=0.18, linewidth=0)
 
 
-def label_ends(ax, gap=1.1):
+def label_ends(ax, gap=1.25):
     """Write each curve's name where it ends, moved apart vertically until no two names overlap.
 
     Set scales and limits before. gap: the least distance of two names in line heights.
