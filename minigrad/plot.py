@@ -216,12 +216,14 @@ def _readable(colour):
 
 
 def plain_numbers(axis):
-    """Write 20, not 2 x 10^1, along an axis; on a short logarithmic one, 2 and 5 between the tens too."""
+    """Write 20, not 2 x 10^1, along an axis; on a short logarithmic one 2 and 5 between the tens too, on one shorter
+    still all digits."""
     axis.set_major_formatter("{x:g}")
 
     def between(x, position):
         low, high = axis.get_view_interval()
-        return f"{x:g}" if f"{x:e}"[0] in "25" and high <= 200 * low else ""
+        digits = "23456789" if high <= 4 * low else "25" if high <= 200 * low else ""
+        return f"{x:g}" if f"{x:e}"[0] in digits else ""
 
     if axis.get_scale() == "log":
         axis.set_minor_formatter(between)

@@ -131,3 +131,16 @@ def test_caption_lies_below_the_axes(close, tmp_path):
 def test_import_loads_no_matplotlib():
     code = "import sys, minigrad, minigrad.plot, minigrad.training; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("limits", "between"),
+    [((0.27, 0.43), {"0.3", "0.4"}), ((1, 40), {"2", "5", "20"}), ((1, 4), {"2", "3", "4"}), ((1, 300), set())],
+)
+def test_plain_numbers_on_a_logarithmic_axis(limits, between, close):
+    _, ax = plot.figure()
+    ax.set(yscale="log", ylim=limits)
+    plot.plain_numbers(ax.yaxis)
+    low, high = limits
+    ticks = [tick for tick in ax.yaxis.get_minorticklocs() if low <= tick <= high]
+    assert {ax.yaxis.get_minor_formatter()(tick, None) for tick in ticks} - {""} == between

@@ -256,7 +256,7 @@ def averages(record):
             look.plain_numbers(below.yaxis)
         below.set(xlabel="epoch", ylabel="$D / |\\theta - \\phi|$")
     if finished[DECAY]:
-        axes[1, 0].legend(fontsize=7, frameon=False)
+        axes[1, 2].legend(fontsize=7, frameon=False)
         fig.colorbar(shown, ax=axes[0], label="log10 test error (%)")
     text = (
         f"{describe(record)}: means over epochs, a point (above) or line (below) a seed, "
