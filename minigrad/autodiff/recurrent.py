@@ -6,41 +6,42 @@ The tape's operations have one output, so the state is one matrix, s = (h | c): 
 
 from ..backend import xp
 from .ops import concatenate, scatter, sigmoid, tanh
-from .tape import Linear, _shape, primitive
+from .tape import Linear, Var, _shape, primitive
 
 
 @primitive
-def _lstm_cell(a, s):
-    """(h' | c') of one step"""
+def _lstm_cell(a, s, *, kept):
+    """(h' | c') of one step; `kept` hands gates, g and tanh c' to the rule, whom they would cost as much again"""
     H = s.shape[-1] // 2 if s.ndim == 2 else 0
     if H < 1 or s.shape[1] != 2 * H or a.shape != (s.shape[0], 4 * H):
         raise ValueError(f"a {a.shape} does not match the state {s.shape}: expected a (N, 4 H) and (h | c) (N, 2 H)")
     gates, g = sigmoid.value(a[:, : 3 * H]), xp.tanh(a[:, 3 * H :])
-    i, f, o = gates[:, :H], gates[:, H : 2 * H], gates[:, 2 * H :]
     y = xp.empty(s.shape, xp.result_type(gates, s))
     h, c = y[:, :H], y[:, H:]
-    xp.multiply(f, s[:, H:], out=c)
-    g *= i
-    c += g
-    xp.tanh(c, out=h)
-    h *= o
+    xp.multiply(gates[:, H : 2 * H], s[:, H:], out=c)
+    c += gates[:, :H] * g
+    t = xp.tanh(c)
+    xp.multiply(gates[:, 2 * H :], t, out=h)
+    kept["all"] = gates, g, t
     return y
 
 
 @_lstm_cell.linear("together")
-def _(y, a, s):
+def _(y, a, s, *, kept):
     """With k = o (1 - tanh(c')^2) = o - h' tanh c', and of the old state c alone:
 
     dc' = i' g da_i + c f' da_f + i g' da_g + f dc,   dh' = o' tanh c' da_o + k dc'.
     """
     H = y.shape[1] // 2
-    gates, g, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:])
-    i, f, o = gates[:, :H], sigmoid(a[:, H : 2 * H]), gates[:, 2 * H :]  # f is kept, and would keep all gates with it
+    if type(y) is Var:  # differentiated again
+        gates, g, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:])
+    else:
+        gates, g, t = kept.pop("all")
+    i, f, o = gates[:, :H], gates[:, H : 2 * H] * 1.0, gates[:, 2 * H :]  # f is kept, and would keep all gates with it
     slopes = 1.0 - gates
     slopes *= gates
     D_i, D_f, D_o = slopes[:, :H] * g, slopes[:, H : 2 * H] * s[:, H:], slopes[:, 2 * H :] * t
-    g *= g
-    D_g, k = i - i * g, o - t * y[:, :H]
+    D_g, k = i - i * (g * g), o - t * y[:, :H]
     old_c = (slice(None), slice(H, None))
 
     def rop_a(v):
@@ -79,4 +80,4 @@ def lstm_cell(a, s):
 
     Raises ValueError unless the widths match.
     """
-    return _lstm_cell(a, s)
+    return _lstm_cell(a, s, kept={})
