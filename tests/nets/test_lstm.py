@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from minigrad.autodiff.recurrent import lstm_cell
 from minigrad.curvature import gauss_newton, hessian
 from minigrad.losses import Categorical
 from minigrad.nets import FanIn, Glorot, lstm
-from tests.helpers import close, dev, host
+from tests.helpers import close, dev, host, host_only
 from tests.nets.reference import complex_jacobian, sample_losses, sigmoid, softmax
 
 SHAPES = [(2, 3, 2, 3, 2), (1, 1, 1, 1, 1), (3, 2, 4, 1, 3), (2, 7, 1, 2, 1)]  # N, T, H, n_in, n_out
@@ -217,3 +218,18 @@ def test_cells_of_the_wrong_shape(a, s):
     message = re.escape(f"lstm_cell of shapes {a}, {s}: a {a} does not match the state {s}: expected a (N, 4 H)")
     with pytest.raises(ValueError, match=message):
         lstm_cell(dev(np.zeros(a)), dev(np.zeros(s)))
+
+
+@host_only
+def test_a_step_keeps_what_its_maps_need(rng):
+    """(x h), and six coefficients of each cell: the gates themselves, and the state, are forgotten."""
+    net, N, H = lstm(1, 64, 1), 64, 64
+    theta, kept = dev(net.init(rng, "float64")), []
+    for T in (2, 12):
+        x = dev(np.ones((N, T, 1)))
+        tracemalloc.start()
+        _, J = linearize(lambda theta, x=x: net.apply(theta, x), theta)
+        kept.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert J.y_shape == (N, 1)
+    assert 7.0 < (kept[1] - kept[0]) / (10 * 8 * N * H) < 7.5
