@@ -5,7 +5,7 @@ import time
 from .. import backend
 from ..data import cifar10, images
 from ..training import Diverged, fit, share_wrong
-from .parts import checkpoints
+from .parts import checkpoints, set_or_excerpt
 
 COLUMNS = ("update", "seconds", "gradients", "loss", "train_error", "test_error")
 POPULATION = 1000  # training images whose statistics a batch-normalized net is evaluated with
@@ -69,7 +69,7 @@ def standardized_cifar(count, test_count):
     Each colour has mean 0 and variance 1 in the training images.
     """
     (x, t), (x_test, t_test) = cifar10()
-    source = "CIFAR-10" if len(x) == 50_000 else f"an excerpt of CIFAR-10 with {len(x) + len(x_test):,} images"
+    source = set_or_excerpt("CIFAR-10", 50_000, len(x), len(x_test))
     x, x_test = images(x[:count], 3), images(x_test[:test_count], 3)
     mean, deviation = x.mean(axis=(0, 1, 2), dtype="float64"), x.std(axis=(0, 1, 2), dtype="float64")
     for part in (x, x_test):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .parts import curves_of, seeds_together
+from .parts import curves_of, of_seeds, seeds_together
 
 
 def difference(record, one, other, column):
@@ -64,7 +64,7 @@ def lost(record):
     """Which runs diverged, in words; empty if none did."""
     runs = record["results"]["runs"].items()
     counts = {name: len(each) - len(whole(each)) for name, each in runs}
-    words = [f"{name} ({count} {'seed' if count == 1 else 'seeds'})" for name, count in counts.items() if count]
+    words = [f"{name} ({of_seeds(count)})" for name, count in counts.items() if count]
     return "; diverged: " + ", ".join(words) if words else ""
 
 

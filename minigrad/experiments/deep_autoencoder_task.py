@@ -8,6 +8,7 @@ from .. import backend
 from ..data import mnist, split
 from ..training import Diverged, fit
 from .deep_autoencoder_methods import METHODS, objective
+from .parts import set_or_excerpt
 
 
 def train_one(name, parameters, train, measured, seconds, seed, options, clock, evaluate_every=None):
@@ -55,8 +56,7 @@ def now_and_then(update):
 def images(count):
     """(training images (N, 784), test images, what they are of); count: so many of each at most."""
     (train, _), (test, _) = mnist()
-    source = "MNIST" if len(train) == 60_000 else f"an excerpt of MNIST with {len(train) + len(test):,} images"
-    return train[:count], test[:count], source
+    return train[:count], test[:count], set_or_excerpt("MNIST", 60_000, len(train), len(test))
 
 
 def measured(scale, test):

@@ -27,7 +27,7 @@ from ..objective import Objective
 from ..optimizers import HCGD, SGD
 from ..training import Diverged, fit, records, share_wrong
 from .comparison import below_zero, difference, differs, lost, signed
-from .parts import curves_of, drawn, kept, run_seeds, seeds_together
+from .parts import curves_of, drawn, kept, run_seeds, seeds_together, set_or_excerpt
 
 NAME = "hcgd-mnist"
 DESCRIPTION = "SGD and HCGD, with and without momentum, by epochs and by passes"
@@ -130,7 +130,7 @@ def passes(method):
 def images(count):
     """(training pair, test pair, what they are of); count: so many of each at most."""
     train, test = mnist()
-    source = "MNIST" if len(train[0]) == 60_000 else f"an excerpt of MNIST with {len(train[0]) + len(test[0]):,} images"
+    source = set_or_excerpt("MNIST", 60_000, len(train[0]), len(test[0]))
     return tuple(part[:count] for part in train), tuple(part[:count] for part in test), source
 
 

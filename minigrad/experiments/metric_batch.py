@@ -49,7 +49,7 @@ from ..optimizers import (
     Unlabeled,
 )
 from ..training import Diverged, fit, records, share_wrong
-from .parts import drawn, earlier
+from .parts import drawn, earlier, of_seeds
 
 NAME = "metric-batch"
 DESCRIPTION = "whose batch measures the metric: natural gradient, TONGA and SGD on few labelled images"
@@ -350,6 +350,6 @@ def caption(record, data):
     if len(found) < len(CLAIMS):
         return text + ": unfinished."
     text += "; of what the paper's table for MNIST says, here " + ", ".join(
-        f"{claim} in {count} of {of} {'seed' if of == 1 else 'seeds'}" for claim, (count, of) in found.items()
+        f"{claim} in {count} of {of_seeds(of)}" for claim, (count, of) in found.items()
     )
     return text + "".join(f"; {name} diverged ({when})" for name, when in results["diverged"][data].items()) + "."

@@ -232,7 +232,12 @@ def drawn(seeds):
 
 def of_seeds(count):
     """How many, in words."""
-    return f"{count} seed{'s' if count > 1 else ''}"
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def set_or_excerpt(name, whole, train, test):
+    """What images are of, in words: a set with `whole` training images, or an excerpt. train, test: their numbers."""
+    return name if train == whole else f"an excerpt of {name} with {train + test:,} images"
 
 
 def form(settings):

@@ -1,6 +1,5 @@
 """centering: quick runs on random images, who trains what, the choice of learning rates, and what the caption says."""
 
-import dataclasses
 import os
 import signal
 
@@ -8,12 +7,13 @@ import numpy as np
 import pytest
 
 from minigrad import Objective, backend
-from minigrad.experiments import Options, parts
 from minigrad.experiments import centering as experiment
+from minigrad.experiments import parts
 from minigrad.losses import Bernoulli
 from minigrad.nets import MeanOnly
 from minigrad.optimizers import SGD, CentredGD
 from minigrad.training import records
+from tests.experiments.noise import options
 from tests.helpers import close, dev
 
 RATES = (0.1, 1.0)
@@ -30,10 +30,6 @@ def small(monkeypatch):
     monkeypatch.setattr(experiment, "SIZES", (784, 6, 3))
     monkeypatch.setattr(experiment, "BATCH", 20)
     monkeypatch.setattr(experiment, "PROBE", 40)
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(tmp_path):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options, parts
 from minigrad.experiments import deep_autoencoder as demo
 from minigrad.experiments import deep_autoencoder_report as report
 from minigrad.experiments import deep_autoencoder_task as task
+from minigrad.experiments import parts
 from minigrad.experiments import tune_deep_autoencoder as tuning
 from minigrad.experiments.deep_autoencoder_methods import METHODS, objective
 from minigrad.losses import Bernoulli
@@ -21,6 +21,7 @@ from minigrad.nets import autoencoder
 from minigrad.objective import Objective
 from minigrad.search import RandomSearch, Space
 from minigrad.training import records
+from tests.experiments.noise import options
 from tests.helpers import close, dev
 
 
@@ -44,10 +45,6 @@ def small(monkeypatch):
 
 def small_objective(name, initial="sparse"):
     return Objective(autoencoder((784, 6, 3), normalization=METHODS[name].normalization), Bernoulli())
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(tmp_path):

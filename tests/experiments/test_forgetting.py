@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from minigrad.continual import EWC, SI, L2Memory, Plain, Retrain
-from minigrad.experiments import Options
 from minigrad.experiments import forgetting as experiment
 from minigrad.losses import Categorical
 from minigrad.training import Diverged, records
+from tests.experiments.noise import options
 from tests.helpers import dev
 
 TINY = dataclasses.replace(experiment.SCALES["quick"], images=200, shown=50, width=4, tasks=3, epochs=2, memory=12)
@@ -32,10 +32,6 @@ def small(monkeypatch):
     experiment.images.cache_clear()
     yield
     experiment.images.cache_clear()
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(tmp_path):

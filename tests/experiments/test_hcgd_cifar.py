@@ -1,14 +1,14 @@
 """hcgd-cifar: quick runs on random images, the papers' parameters, averages by hand, what findings and captions say."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from minigrad.experiments import Options, classifiers, hcgd_cifar
+from minigrad.experiments import classifiers, hcgd_cifar
 from minigrad.optimizers import HCGD, SGD, Steps
 from minigrad.training import records
+from tests.experiments.noise import options, shades
 
 SMALL = hcgd_cifar.Scale(4, 40, 20, 10, 20, 2, 1, 1, 20, True, 1)
 
@@ -17,18 +17,12 @@ SMALL = hcgd_cifar.Scale(4, 40, 20, 10, 20, 2, 1, 1, 20, True, 1)
 def small(monkeypatch):
     """Random images of ten shades, a narrow net, two epochs of four updates, of which the second is slow."""
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
-    rng = np.random.default_rng(0)
-    t = rng.integers(0, 10, 70)
-    x = (t[:, None] / 10 + 0.1 * rng.random((70, 3072))).astype("float32")
+    x, t = shades(70, 3072)
     monkeypatch.setattr(classifiers, "cifar10", lambda: ((x[:50], t[:50]), (x[50:], t[50:])))
     monkeypatch.setitem(hcgd_cifar.SCALES, "quick", SMALL)
     hcgd_cifar.data.cache_clear()
     yield
     hcgd_cifar.data.cache_clear()
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_plot_and_resume(tmp_path, monkeypatch):

@@ -1,24 +1,22 @@
 """hcgd-mnist and distance-travelled: quick runs on random images, passes, comparisons by hand, what captions say."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options, distance_travelled, hcgd_mnist
+from minigrad.experiments import distance_travelled, hcgd_mnist
 from minigrad.optimizers import HCGD, SGD
 from minigrad.training import records
+from tests.experiments.noise import options, shades
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Random images of ten shades, a small net, two epochs of five updates."""
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
-    rng = np.random.default_rng(0)
-    t = rng.integers(0, 10, 60)
-    x = (t[:, None] / 10 + 0.1 * rng.random((60, 784))).astype("float32")
+    x, t = shades(60, 784)
     images = lambda count: ((x[:40], t[:40]), (x[40:], t[40:]), "noise")
     for module in (hcgd_mnist, distance_travelled):
         monkeypatch.setattr(module, "images", images)
@@ -26,10 +24,6 @@ def small(monkeypatch):
         monkeypatch.setitem(module.SCALES, "quick", hcgd_mnist.Scale(2, None, 1))
     monkeypatch.setattr(hcgd_mnist, "SIZES", (784, 5, 10))
     monkeypatch.setattr(hcgd_mnist, "VALIDATION", 16)
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 @pytest.mark.parametrize("module", [hcgd_mnist, distance_travelled], ids=lambda module: module.NAME)

@@ -1,6 +1,5 @@
 """hcgd-mnist-cnn: quick runs on random images, the paper's parameters, resumed runs, what findings and captions say."""
 
-import dataclasses
 import os
 import signal
 
@@ -8,21 +7,20 @@ import numpy as np
 import pytest
 
 from minigrad import Objective, backend
-from minigrad.experiments import Options, classifiers, hcgd_mnist_cnn, parts
+from minigrad.experiments import classifiers, hcgd_mnist_cnn, parts
 from minigrad.losses import Categorical
 from minigrad.nets import BatchNorm, MaxPool, convnet
 from minigrad.nets.convnet import Dense
 from minigrad.optimizers import HCGD, SGD, Adam
 from minigrad.training import records
+from tests.experiments.noise import options, shades
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Random images of ten shades, two epochs of five updates."""
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
-    rng = np.random.default_rng(0)
-    t = rng.integers(0, 10, 60)
-    x = (t[:, None] / 10 + 0.1 * rng.random((60, 784))).astype("float32")
+    x, t = shades(60, 784)
     monkeypatch.setattr(hcgd_mnist_cnn, "images", lambda count: ((x[:40], t[:40]), (x[40:], t[40:]), "noise"))
     monkeypatch.setattr(hcgd_mnist_cnn, "BATCH", 8)
     monkeypatch.setattr(hcgd_mnist_cnn, "VALIDATION", 16)
@@ -34,10 +32,6 @@ def objective():
     """A small net, with batch normalization as the paper's."""
     net = convnet((28, 28, 1), [MaxPool(14), Dense(6), Dense(10)], normalization=BatchNorm())
     return Objective(net, Categorical())
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_plot_and_resume(tmp_path):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options
 from minigrad.experiments import metric_batch as experiment
 from minigrad.experiments import tune_metric_batch as tuning
 from minigrad.optimizers import FixedDamping, LevenbergMarquardt, SampleSpace
 from minigrad.training import records
+from tests.experiments.noise import options
 from tests.helpers import close, dev
 
 METRICS = experiment.METHODS[1:]
@@ -30,10 +30,6 @@ def small(monkeypatch):
     monkeypatch.setitem(experiment.SCALES, "quick", scale)
     monkeypatch.setitem(tuning.SCALES, "quick", (2, dataclasses.replace(scale, updates=1)))
     monkeypatch.setattr(experiment, "tuned", lambda: experiment.PAPERS_PARAMETERS)
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(tmp_path):

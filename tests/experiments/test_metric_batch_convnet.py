@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options, metric_batch, mnist_convnet, unlabeled_convnet
+from minigrad.experiments import metric_batch, mnist_convnet, unlabeled_convnet
 from minigrad.experiments import metric_batch_convnet as shared
 from minigrad.optimizers import TONGA, FixedDamping, InverseTime, LevenbergMarquardt, SampleSpace
 from minigrad.training import records
+from tests.experiments.noise import options
 from tests.helpers import close
 
 BOTH = pytest.mark.parametrize("experiment", [mnist_convnet, unlabeled_convnet], ids=lambda module: module.NAME)
@@ -27,10 +28,6 @@ def small(monkeypatch):
         monkeypatch.setitem(metric_batch.SETS, name, lambda: ((x, t), (x[:30], t[:30])))
     for experiment in (mnist_convnet, unlabeled_convnet):
         monkeypatch.setitem(experiment.SCALES, "quick", shared.Scale(2, 1, 20, 60, 25, (2, 2, 4), 1))
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 @BOTH

@@ -7,10 +7,10 @@ import pytest
 
 from minigrad import backend
 from minigrad.data import DeformedDigits
-from minigrad.experiments import Options
 from minigrad.experiments import order_robustness as order
 from minigrad.optimizers import ConjugateGradient, FixedDamping, NaturalGradient
 from minigrad.training import records
+from tests.experiments.noise import options
 from tests.helpers import host
 
 TINY = order.Scale(updates=2, batch_size=8, hidden=3, runs=3, trials=2, held_out=20, seeds=1)
@@ -33,10 +33,6 @@ def small(monkeypatch):
 def short(monkeypatch):
     monkeypatch.setattr(order, "SEGMENTS", 3)
     monkeypatch.setattr(order, "PARTS", 6)
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(short, tmp_path):

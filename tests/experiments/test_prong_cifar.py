@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options, classifiers, prong_cifar
+from minigrad.experiments import classifiers, prong_cifar
 from minigrad.nets import BatchNorm
 from minigrad.optimizers import PRONG, SGD, RMSProp, Waterfall
 from minigrad.training import records
+from tests.experiments.noise import options, shades
 
 SMALL = prong_cifar.Scale(1, 60, 20, None, 10, 4, 2, 1, 30, 2, 2, 20, 1)
 
@@ -20,18 +21,12 @@ SMALL = prong_cifar.Scale(1, 60, 20, None, 10, 4, 2, 1, 30, 2, 2, 20, 1)
 def small(monkeypatch):
     """Random images of ten shades, a net of 1, 2 and 4 maps, one epoch of four updates."""
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
-    rng = np.random.default_rng(0)
-    t = rng.integers(0, 10, 90)
-    x = (t[:, None] / 10 + 0.1 * rng.random((90, 3072))).astype("float32")
+    x, t = shades(90, 3072)
     monkeypatch.setattr(classifiers, "cifar10", lambda: ((x[:70], t[:70]), (x[70:], t[70:])))
     monkeypatch.setitem(prong_cifar.SCALES, "quick", SMALL)
     prong_cifar.data.cache_clear()
     yield
     prong_cifar.data.cache_clear()
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_plot_and_resume(tmp_path):

@@ -7,7 +7,6 @@ import signal
 import numpy as np
 import pytest
 
-from minigrad.experiments import Options
 from minigrad.experiments import search_comparison as experiment
 from minigrad.losses import Gaussian
 from minigrad.nets import Glorot, autoencoder
@@ -15,6 +14,7 @@ from minigrad.objective import Objective
 from minigrad.optimizers import SGD
 from minigrad.search import Trial
 from minigrad.training import fit, records
+from tests.experiments.noise import options
 from tests.helpers import close, dev
 
 TINY = experiment.Scale(2, 2, None, 3, 3)
@@ -35,10 +35,6 @@ def small(monkeypatch):
 
 def small_objective(alpha):
     return Objective(autoencoder((784, 6, 3), "tanh", "linear", "sigmoid", Glorot(alpha)), Gaussian(beta=0.5**0.5))
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_and_plot(tmp_path):

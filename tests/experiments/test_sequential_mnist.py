@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from minigrad import backend
-from minigrad.experiments import Options, hcgd_mnist, sequential_mnist
+from minigrad.experiments import hcgd_mnist, sequential_mnist
 from minigrad.optimizers import HCGD, SGD, Adam
 from minigrad.training import records
+from tests.experiments.noise import options, shades
 
 NOISE = sequential_mnist.Scale(7, 3, None, 8, 16, 10, 20, 1, "reduced from noise")
 
@@ -18,18 +19,12 @@ NOISE = sequential_mnist.Scale(7, 3, None, 8, 16, 10, 20, 1, "reduced from noise
 def small(monkeypatch):
     """Random images, three hidden units, ten updates."""
     pytest.importorskip("matplotlib.pyplot").switch_backend("agg")
-    rng = np.random.default_rng(0)
-    t = rng.integers(0, 10, 60)
-    x = (t[:, None] / 10 + 0.1 * rng.random((60, 784))).astype("float32")
+    x, t = shades(60, 784)
     monkeypatch.setattr(hcgd_mnist, "images", lambda count: ((x[:40], t[:40]), (x[40:], t[40:]), "noise"))
     monkeypatch.setitem(sequential_mnist.SCALES, "quick", NOISE)
     sequential_mnist.sequences.cache_clear()
     yield
     sequential_mnist.sequences.cache_clear()
-
-
-def options(folder, **changes):
-    return dataclasses.replace(Options(folder, "quick", progress=False), **changes)
 
 
 def test_run_plot_and_resume(tmp_path):
