@@ -100,13 +100,22 @@ def _pair(field, value, least):
 def _patches(x, *, window):
     """What the window sees at each place"""
     places = window.places(x.shape, "patches")
-    N, C, x = x.shape[0], x.shape[3], window.padded(x)
+    N, C = x.shape[0], x.shape[3]
+    seen = _seen(window.padded(x), window, places)
+    if 2 * window.kernel[1] * C < places[1]:  # few channels: a row of places is the longer run to copy
+        seen = seen.transpose(3, 4, 5, 0, 1, 2).copy().transpose(3, 4, 5, 0, 1, 2)
+    return seen.reshape(N, *places, window.count * C)
+
+
+def _seen(x, window, places):
+    """A view of images with their padding: what the window sees at each place, (N, *places, *kernel, C)."""
     sample, row, column, channel = x.strides
     down, right = window.stride
-    seen = xp.lib.stride_tricks.as_strided(
-        x, (N, *places, *window.kernel, C), (sample, down * row, right * column, row, column, channel)
+    return xp.lib.stride_tricks.as_strided(
+        x,
+        (x.shape[0], *places, *window.kernel, x.shape[3]),
+        (sample, down * row, right * column, row, column, channel),
     )
-    return seen.reshape(N, *places, window.count * C)
 
 
 @_patches.linear(0)
@@ -123,11 +132,14 @@ def _looking(window, shape):
 def _fold(u, *, window, shape):
     """Patches added up, each number on the pixel that it was read from"""
     N, H, W, C = shape
-    places = window.places(shape, "fold")
-    u = u.reshape(N, *places, window.count, C)
+    places, (rows, columns) = window.places(shape, "fold"), window.kernel
+    u = u.reshape(N, *places, rows, columns, C)
     out = xp.zeros((N, H + 2 * window.padding[0], W + 2 * window.padding[1], C), u.dtype)
-    for k, offset in enumerate(window.offsets):
-        out[window.seen(offset, places)] += u[:, :, :, k]
+    seen = _seen(out, window, places)
+    apart = -(-columns // window.stride[1])  # so many places further on, a window sees other pixels
+    for row in range(rows):
+        for first in range(min(apart, places[1])):
+            seen[:, :, first::apart, row] += u[:, :, first::apart, row]
     return window.cropped(out)
 
 
@@ -325,7 +337,7 @@ def _largest(x, y, window):
     for offset in window.offsets[:-1]:  # how many of the window's come before it
         missing &= x[window.seen(offset, places)] != y
         before += missing
-    index = xp.asarray([(i * W + j) * C for i, j in window.offsets])[before]
+    index = xp.asarray([(i * W + j) * C for i, j in window.offsets]).take(before)
     down, right = window.stride
     sample, row, column, channel = (
         n * xp.arange(size) for n, size in zip((H * W * C, down * W * C, right * C, 1), y.shape, strict=True)

@@ -65,6 +65,30 @@ def test_a_named_parameter_gets_its_gradient_in_place():
         close(J.lop(u), np.concatenate([np.zeros(3), expected.ravel()]))
 
 
+WIDE = [  # a patch's row shorter and longer than half a row of places; windows that overlap, touch and leave gaps
+    ((2, 4, 7, 1), Window((2, 3))),
+    ((2, 4, 9, 1), Window((3, 2), stride=(1, 2), padding=(0, 1))),
+    ((3, 3, 10, 2), Window(2, stride=1, padding=1)),
+    ((2, 5, 9, 1), Window((3, 2), stride=(2, 3))),
+    ((1, 3, 6, 3), Window((2, 5), stride=(1, 2), padding=(0, 2))),
+]
+
+
+@pytest.mark.parametrize(("shape", "window"), WIDE)
+def test_patches_of_wide_images(shape, window):
+    x = draw(shape)[0]
+    h = plain_images.patches(host(x), window)
+    u, W = draw(h.shape, (h.shape[-1] + 1, 2), seed=1)
+    v = draw((*h.shape[:3], 2), seed=2)[0]
+    y, J = linearize(lambda x: conv.patches(x, window), x)
+    close(y, h)
+    close(J.lop(u), plain_images.fold(host(u), window, shape))
+    a, J = linearize(lambda W: conv.convolution(x, W.reshape(-1, 2), window), W.reshape(-1))
+    close(a, plain_images.convolution(host(x), host(W), window))
+    weights = np.vstack([np.einsum("nijp,nijo->po", h, host(v)), host(v).sum(axis=(0, 1, 2))])
+    close(J.lop(v), weights.ravel())
+
+
 def both(W, x):
     return dev(np.concatenate([host(W).ravel(), host(x).ravel()]))
 
