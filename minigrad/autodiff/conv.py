@@ -8,7 +8,7 @@ the order row, column, channel, is a patch: a row of kh kw C numbers. With the p
 so a convolution is an affine layer with a row for each place, and all that is said of affine layers holds for it. (It
 is the correlation, as everywhere in the field: the kernel is not turned around.)
 
-Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, 4 MiB of them in float32 (or
+Patches repeat each pixel up to kh kw times, so they are made for a few samples at a time, 2 MiB of them in float32 (or
 one sample's, if these are more), used while they are in the cache, and forgotten: whatever the batch, a thread has no
 more. Three functions do all of the work, each the derivative of the others, for each is linear in its two arguments and
 <u, convolve(x, W)> is one form in x, W and u:
@@ -274,7 +274,7 @@ def _given_u(u, window, shape, name):
     )
 
 
-_AT_ONCE = 1 << 20  # numbers in the patches made at once: 4 MiB of float32, between a core's cache and all cores'
+_AT_ONCE = 1 << 19  # numbers in the patches made at once: 2 MiB of float32, between a core's cache and all cores'
 
 
 def _parts(x, W, places):
@@ -312,9 +312,11 @@ def convolution(x, W, window, name=None):
 def _max_pool(x, *, window):
     """The largest number of each channel that the window sees"""
     places = window.places(x.shape, "max_pool")
-    y, *others = (x[window.seen(offset, places)] for offset in window.offsets)
-    y = y.copy()
-    for seen in others:
+    first, *others = (x[window.seen(offset, places)] for offset in window.offsets)
+    if not others:
+        return first.copy()
+    y = xp.maximum(first, others[0])
+    for seen in others[1:]:
         xp.maximum(y, seen, out=y)
     return y
 
