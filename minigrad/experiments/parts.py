@@ -56,9 +56,11 @@ def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None, 
     the experiment is resumed, or goes on from what it left in its folder of `checkpoints`, which are removed with the
     run's end. cores: so many runs at once, each on one core; None: one by one, on all. once: methods that no seed
     changes, which have the first one only.
+    With options.resume, the runs that the record in options.out holds are kept, also if it is of the first few of the
+    seeds; ValueError if it is of other settings.
     """
     path, settings = options.out / "record.json", {"scale": options.scale} | settings
-    record = earlier(path, name, settings, seeds) if options.resume else None
+    record = _of_fewer_seeds(path, name, settings, seeds) if options.resume else None
     if record is None:
         record = records.new(name, settings=settings, seeds=seeds, dtype=dtype)
         record["results"] = {"complete": False, "runs": {method: {} for method in methods}}
@@ -74,6 +76,15 @@ def run_seeds(name, options, settings, dtype, seeds, methods, work, cores=None, 
         record["results"]["complete"] = all(str(seed) in runs[method] for method, seed in every)
         records.save(record, path)
         shutil.rmtree(checkpoints(options, (method, seed)), ignore_errors=True)
+    return record
+
+
+def _of_fewer_seeds(path, name, settings, seeds):
+    """The `earlier` record, of these seeds or the first of them: then what was made of all is made anew."""
+    known = records.load(path, name)["seeds"] if path.exists() else seeds
+    record = earlier(path, name, settings, seeds[: len(known)])
+    if known != seeds:
+        record |= {"seeds": seeds, "results": {"complete": False, "runs": record["results"]["runs"]}}
     return record
 
 

@@ -112,10 +112,13 @@ def test_interrupted_then_resumed(tmp_path, monkeypatch):
     assert record["results"]["complete"] and record["results"]["runs"]["momentum"] == first
 
 
-def test_resume_refuses_a_record_of_other_settings(tmp_path):
-    demo.run(options(tmp_path))
-    with pytest.raises(ValueError, match=r"record\.json is of another run: seeds is \[0\] there, \[0, 1\] here"):
-        demo.run(options(tmp_path, resume=True, seeds=2))
+def test_resume_refuses_a_record_of_other_settings(tmp_path, monkeypatch):
+    demo.run(options(tmp_path, seeds=2))
+    with pytest.raises(ValueError, match=r"record\.json is of another run: seeds is \[0, 1\] there, \[0\] here"):
+        demo.run(options(tmp_path, resume=True))
+    monkeypatch.setitem(demo.SCALES, "quick", dataclasses.replace(demo.SCALES["quick"], seconds=0.3))
+    with pytest.raises(ValueError, match=r"record\.json is of another run: seconds is 0\.02 there, 0\.3 here"):
+        demo.run(options(tmp_path, resume=True, seeds=3))
 
 
 def test_divergence_is_in_the_record_and_the_caption(tmp_path, monkeypatch):

@@ -84,6 +84,20 @@ def test_interrupted_in_a_search_then_resumed(tmp_path, monkeypatch):
     assert len(calls) == (1 + 3 + 3) * 4 - 6  # six trials were in the record and in a history
 
 
+def test_more_seeds_are_added_to_a_finished_record(tmp_path):
+    """And what is played on the landscape of all searches is played anew."""
+    for name in ("whole", "grown"):
+        (tmp_path / name).mkdir()
+    whole = experiment.run(options(tmp_path / "whole", seeds=3))
+    first = experiment.run(options(tmp_path / "grown", seeds=1))
+    assert first["results"]["complete"]
+    grown = experiment.run(options(tmp_path / "grown", seeds=3, resume=True))
+    assert grown["results"] == whole["results"] and grown["seeds"] == whole["seeds"] == [0, 1, 2]
+    assert records.load(tmp_path / "grown" / "record.json", experiment.NAME) == grown
+    with pytest.raises(ValueError, match=r"is of another run: seeds is \[0, 1, 2\] there, \[0, 1\] here"):
+        experiment.run(options(tmp_path / "grown", seeds=2, resume=True))
+
+
 def test_a_trial_is_sgd_from_the_same_start_on_the_same_batches():
     scale = dataclasses.replace(TINY, updates=3)
     losses = [experiment.trial(scale, Trial(n, {"lr": 0.01, "alpha": 3.0}, seed=n)) for n in (1, 2)]
