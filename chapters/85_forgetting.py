@@ -391,7 +391,7 @@ for other in ("Adam+retrain", "EWC", "SI"):
 
 # %% [markdown]
 # The paper found its memory ahead of retraining and of EWC, behind SI. At its strengths, and with what it leaves unsaid
-# chosen as we chose, it is behind all three here, though the memory is the smallest. That is a statement about
+# chosen as we chose, it is behind all three here, though it keeps less than EWC and SI. That is a statement about
 # $\lambda = 1.3$ as much as about the method: nothing was tuned, and the curves above say that strengths decide.
 
 # %% [markdown]

@@ -23,7 +23,7 @@ from .methods import Penalty
 
 @dataclass(frozen=True)
 class EWC(Penalty):
-    """Elastic weight consolidation: lam/2 sum_k sum_i F_ki (theta_i - theta_ki)^2 (Kirkpatrick et al. 2017, eq. 3).
+    """Elastic weight consolidation: lam/2 sum_k sum_i F_ki (theta_i - theta_ki)^2 (Kirkpatrick et al. 2017).
 
     F_k is a mean over all samples of task k, at its end, of squared gradients of log p (never a sum over samples: lam
     would be 60,000 times too large for MNIST). kind, samples: which Fisher information, as in `fisher_diagonal`; by
@@ -59,7 +59,7 @@ class EWC(Penalty):
 
 @dataclass(frozen=True)
 class SI(Penalty):
-    """Synaptic intelligence: c sum_i Omega_i (theta_i - theta_Ki)^2 (Zenke et al. 2017, eq. 4, 5).
+    """Synaptic intelligence: c sum_i Omega_i (theta_i - theta_Ki)^2 (Zenke et al. 2017).
 
         omega_i = - sum over updates of g_i d_i            each parameter's share in the loss's decrease on a task
         Omega_i = sum over tasks of omega_i / (D_i^2 + xi)      D its way from the task's first update to its last
