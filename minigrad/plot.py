@@ -158,6 +158,8 @@ def band(ax, x, low, high, method):
 def label_ends(ax, gap=1.25):
     """Write each curve's name where it ends, moved apart vertically until no two names overlap.
 
+    The end is the last point that the axes can show: on a logarithmic one no zero.
+
     Set scales and limits before. gap: the least distance of two names in line heights.
     """
     from matplotlib import patheffects
@@ -166,10 +168,10 @@ def label_ends(ax, gap=1.25):
     texts, ends = [], []
     for line in ax.get_lines():
         x, y = (np.asarray(part, float) for part in line.get_data())
-        finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-        if line.get_label().startswith("_") or not finite.size:
+        shown = np.flatnonzero(_has_place(x, ax.get_xscale()) & _has_place(y, ax.get_yscale()))
+        if line.get_label().startswith("_") or not shown.size:
             continue
-        end = (x[finite[-1]], y[finite[-1]])
+        end = (x[shown[-1]], y[shown[-1]])
         text = ax.annotate(
             line.get_label(),
             end,
@@ -185,6 +187,11 @@ def label_ends(ax, gap=1.25):
         ends.append(ax.transData.transform(end)[1])
     if texts:
         _move_apart(texts, ends, gap)
+
+
+def _has_place(values, scale):
+    """Which of the values an axis of this scale can show."""
+    return np.isfinite(values) & ((values > 0) | (scale != "log"))
 
 
 def _move_apart(texts, ends, gap):

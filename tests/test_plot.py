@@ -51,6 +51,17 @@ def test_labels_stand_where_curves_end(close):
     assert [tuple(text.xy) for text in ax.texts] == [(1, 2), (5, 1.5)]
 
 
+def test_labels_of_curves_that_fall_to_zero_on_a_logarithmic_axis(close):
+    """A label at zero would be far below the figure, and leave the axes no room."""
+    fig, ax = plot.figure()
+    ax.set_yscale("log")
+    plot.curves(ax, {"SGD": ([0, 1, 2], [3, 2, 0]), "Adam": ([0, 5], [1, 1.5]), "K-FAC": ([0, 1], [0, 0])})
+    plot.label_ends(ax)
+    assert [tuple(text.xy) for text in ax.texts] == [(1, 2), (5, 1.5)]
+    fig.canvas.draw()
+    assert ax.get_position().height > 0.7
+
+
 def test_seeds_give_median_and_band(close):
     fig, ax = plot.figure()
     y = np.array([[1.0, 2.0], [3.0, 4.0], [8.0, 9.0]])
