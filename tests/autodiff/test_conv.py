@@ -71,6 +71,7 @@ WIDE = [  # a patch's row shorter and longer than half a row of places; windows 
     ((3, 3, 10, 2), Window(2, stride=1, padding=1)),
     ((2, 5, 9, 1), Window((3, 2), stride=(2, 3))),
     ((1, 3, 6, 3), Window((2, 5), stride=(1, 2), padding=(0, 2))),
+    ((1, 5, 6, 1), Window((2, 3), stride=(2, 1))),
 ]
 
 
@@ -87,6 +88,33 @@ def test_patches_of_wide_images(shape, window):
     close(a, plain_images.convolution(host(x), host(W), window))
     weights = np.vstack([np.einsum("nijp,nijo->po", h, host(v)), host(v).sum(axis=(0, 1, 2))])
     close(J.lop(v), weights.ravel())
+
+
+@host_only
+@pytest.mark.parametrize(
+    ("shape", "kernel", "along_places"),
+    [
+        ((2, 3, 9, 1), (2, 3), True),  # 7 places in a row, patches with rows of 3 numbers
+        ((2, 3, 8, 1), (2, 3), False),
+        ((2, 3, 8, 1), (1, 3), False),
+        ((2, 3, 8, 2), (2, 2), False),
+    ],
+)
+def test_patches_are_copied_in_the_longer_runs(shape, kernel, along_places):
+    *_, place, number = conv.patches(draw(shape)[0], Window(kernel)).strides
+    assert (place < number) == along_places
+
+
+def test_max_pooling_of_many_places():
+    x = draw((2, 7, 9, 3))[0]
+    y, J = linearize(lambda x: conv.max_pool(x, 2), x)
+    windows = host(x)[:, :6, :8].reshape(2, 3, 2, 4, 2, 3)
+    close(y, windows.max(axis=(2, 4)))
+    u = draw(y.shape, seed=1)[0]
+    expected = np.zeros(x.shape)
+    largest = windows == windows.max(axis=(2, 4), keepdims=True)
+    expected[:, :6, :8] = (largest * host(u)[:, :, None, :, None]).reshape(2, 6, 8, 3)
+    close(J.lop(u), expected)
 
 
 def both(W, x):
