@@ -66,11 +66,6 @@ class Window:
         """(row, column) of each element of the kernel."""
         return [(i, j) for i in range(self.kernel[0]) for j in range(self.kernel[1])]
 
-    def seen(self, offset, places):
-        """The key of the padded pixels that the kernel's element at this offset sees from all places."""
-        spans = (slice(o, o + s * (n - 1) + 1, s) for o, s, n in zip(offset, self.stride, places, strict=True))
-        return (slice(None), *spans)
-
     def padded(self, x):
         """x with its zeros around it."""
         top, left = self.padding
@@ -312,13 +307,19 @@ def convolution(x, W, window, name=None):
 def _max_pool(x, *, window):
     """The largest number of each channel that the window sees"""
     places = window.places(x.shape, "max_pool")
-    first, *others = (x[window.seen(offset, places)] for offset in window.offsets)
+    first, *others = _by_offset(x, window, places)
     if not others:
         return first.copy()
     y = xp.maximum(first, others[0])
     for seen in others[1:]:
         xp.maximum(y, seen, out=y)
     return y
+
+
+def _by_offset(x, window, places):
+    """Views of what each element of the kernel sees from all places, (N, *places, C)."""
+    seen = _seen(x, window, places)
+    return [seen[:, :, :, i, j] for i, j in window.offsets]
 
 
 @_max_pool.linear(0)
@@ -336,8 +337,8 @@ def _largest(x, y, window):
     (H, W, C), places = x.shape[1:], y.shape[1:3]
     before = xp.zeros(y.shape, xp.uint8 if window.count <= 256 else xp.int32)
     missing = xp.ones(y.shape, bool)
-    for offset in window.offsets[:-1]:  # how many of the window's come before it
-        missing &= x[window.seen(offset, places)] != y
+    for seen in _by_offset(x, window, places)[:-1]:  # how many of the window's come before it
+        missing &= seen != y
         before += missing
     index = xp.asarray([(i * W + j) * C for i, j in window.offsets]).take(before)
     down, right = window.stride
