@@ -38,6 +38,7 @@ import numpy as np
 
 import minigrad
 from minigrad.autodiff import linearize, ops
+from minigrad.autodiff.normalization import batch_norm
 from minigrad.curvature import fisher, input_moments, kronecker_factors
 from minigrad.losses import Categorical, Gaussian
 from minigrad.nets import BatchNorm, FanIn, WhitenedNet, from_whitened, mlp, to_whitened, whitening
@@ -386,8 +387,8 @@ print("second moments of the whitened deltas:", np.round(s / (s + epsilon), 2))
 # and with small $\epsilon$ its weights get none along themselves, since their length has no effect.
 
 # %%
-a, N = rng.normal(size=7) * 2 + 1, 7
-y, J = linearize(lambda a: ops.standardize(a, 0.1), a)
+a, N, one = rng.normal(size=(7, 1)) * 2 + 1, 7, np.ones(1)
+y, J = linearize(lambda a: batch_norm(a, one, 0 * one, epsilon=0.1), a)
 close(y, (a - a.mean()) / np.sqrt(a.var() + 0.1))
 close(J.dense(), (np.eye(N) - np.ones((N, N)) / N - np.outer(y, y) / N) / np.sqrt(a.var() + 0.1), atol=1e-12)
 

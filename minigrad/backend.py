@@ -15,6 +15,7 @@ import ctypes
 import difflib
 import functools
 import itertools
+import operator
 import os
 import sys
 import threading
@@ -213,11 +214,54 @@ def _balanced(costs, count):
 
 
 def _run_slices(function, items):
+    before = getattr(_inside, "slice", False)
     _inside.slice = True
     try:
         return [function(item) for item in items]
     finally:
-        _inside.slice = False
+        _inside.slice = before
+
+
+class Meeting:
+    """`size` threads, each with a slice of one batch, that add up between them what depends on all of the batch.
+
+    For nets that couple samples: at each `total` a slice waits for the others, so all of them must run at once.
+    """
+
+    def __init__(self, size):
+        self.size = size
+        self._here = threading.local()
+
+    def run(self, function, items):
+        """`[function(item) for item in items]`, an item a slice, each on its own thread with one BLAS thread.
+
+        If one raises, those that wait for it end too, and its error is raised.
+        """
+        places = list(zip(range(self.size), items, strict=True))
+        barrier, tables = threading.Barrier(self.size), ([None] * self.size, [None] * self.size)
+
+        def one(place, item):
+            self._here.seat = place, barrier, itertools.cycle(tables)
+            try:
+                return _run_slices(function, [item])[0]
+            except BaseException:
+                barrier.abort()
+                raise
+
+        with one_blas_thread(), ThreadPoolExecutor(self.size) as pool:
+            futures = [pool.submit(one, *pair) for pair in places]
+        failures = [error for error in (future.exception() for future in futures) if error is not None]
+        for error in sorted(failures, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error
+        return [future.result() for future in futures]
+
+    def total(self, arrays):
+        """The sums over the slices of arrays, equally many and equally large on all; the same bits on each."""
+        place, barrier, tables = self._here.seat
+        table = next(tables)  # not last time's, which another slice may still be reading
+        table[place] = arrays
+        barrier.wait()
+        return [functools.reduce(operator.add, column) for column in zip(*table, strict=True)]
 
 
 @functools.cache

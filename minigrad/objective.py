@@ -2,7 +2,8 @@
 
 A batch is a sum: losses are means over samples, so value, gradient and J' M J are sums over slices of the batch, each
 with the whole batch's 1/N. The slices run on threads (`backend.parallel`) and are added in a fixed order. `rows`
-bounds a slice's length, so that a gradient's memory stays bounded too. Where several processes share the batch, each
+bounds a slice's length, so that a gradient's memory stays bounded too. Slices of a net that couples samples wait for
+each other where it takes statistics of the batch (`Meeting`). Where several processes share the batch, each
 has the slices of its own rows, and their sums are added up over `ranks` (`parallel`).
 """
 
@@ -12,7 +13,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from .autodiff import Var, linearize, untraced
-from .backend import is_array, item, parallel, threads, xp
+from .backend import Meeting, is_array, item, parallel, threads, xp
 from .linalg import LinearOperator, SliceRows
 from .linalg.vectors import add_up, dot
 from .parallel import ALONE
@@ -25,11 +26,11 @@ class SlicedJacobian(LinearOperator):
 
     parts, slices: those of this process; the other rows are on the other ranks. R-op gives the tangents of all samples,
     L-op takes the cotangents of all and sums over all. Who goes over the parts by himself completes the sums by
-    `ranks.total`.
+    `ranks.total`, and has their products worked out by `run`: where samples are coupled, the parts wait for each other.
     """
 
-    def __init__(self, parts, slices, n, ranks=ALONE):
-        self.own, self.slices, self.ranks = SliceRows(parts), slices, ranks
+    def __init__(self, parts, slices, n, ranks=ALONE, run=parallel):
+        self.own, self.slices, self.ranks, self.run = SliceRows(parts, run=run), slices, ranks, run
         self.parts, first = self.own.parts, parts[0]
         self.x_shape, self.y_shape = first.x_shape, (n, *first.y_shape[1:])
         super().__init__((math.prod(self.y_shape), first.shape[1]), first.dtype, name="J")
@@ -62,9 +63,10 @@ class SlicedJacobian(LinearOperator):
 class Objective:
     """The mean loss of a net over a batch, plus weight_decay / 2 * ||theta||^2.
 
-    net: has `layout` and `apply(theta, x)`. loss: one of minigrad.losses. A batch is (x, t): x (N, ...), t as the
-    loss wants it. rows: at most so many samples are swept at once for a gradient (None: no limit). ranks: the processes
-    that share the work on each batch, `parallel.Ranks(comm)`; every one is given all of it.
+    net: has `layout` and `apply(theta, x)`; if it says that it `couples_samples`, a batch goes through in one piece, or
+    in slices that meet, if it also has `among` (`nets.net.Net`). loss: one of minigrad.losses. A batch is (x, t):
+    x (N, ...), t as the loss wants it. rows: at most so many samples are swept at once for a gradient (None: no limit).
+    ranks: the processes that share the work on each batch, `parallel.Ranks(comm)`; every one is given all of it.
     Non-finite results raise FloatingPointError naming theta, x or the first layer with a non-finite output.
     """
 
@@ -106,12 +108,13 @@ class Objective:
         """The objective, a number; for a traced theta a traced value, to be differentiated as often as you like."""
         if type(theta) is Var:
             x, t = self.checked(theta, batch)
-            value = self._slice_value(theta, x, t, slice(None), x.shape[0])
+            value = self._slice_value(theta, x, t, slice(None), x.shape[0], self.net)
             return value + self._decay(theta) if self.weight_decay else value
         with self.ranks.together("value", theta, batch):
             x, t = self.checked(theta, batch)
             n = x.shape[0]
-            parts = parallel(lambda rows: self._slice_value(theta, x, t, rows, n), self.slices(theta, n, self.rows))
+            net, slices, run = self._cut(theta, n, self.rows)
+            parts = run(lambda rows: self._slice_value(theta, x, t, rows, n, net), slices)
         (value,) = self.ranks.total([sum(parts[1:], parts[0])])
         return self._finite(value + self._decay(theta), theta, x)
 
@@ -121,14 +124,15 @@ class Objective:
         with ranks.together("value_and_grad", theta, batch):
             x, t = self.checked(theta, batch)
             n = x.shape[0]
+            net, slices, run = self._cut(theta, n, self.rows)
 
             def one_slice(rows):
-                r, J = linearize(lambda theta: self.net.apply(theta, x[rows]), theta)
+                r, J = linearize(lambda theta: net.apply(theta, x[rows]), theta)
                 self._check_targets(r, t[rows])
                 value, u = self.loss.value_and_gradient(r, t[rows], n)
                 return value, J.lop(u)
 
-            values, gradients = zip(*parallel(one_slice, self.slices(theta, n, self.rows)), strict=True)
+            values, gradients = zip(*run(one_slice, slices), strict=True)
         value, g = ranks.total([sum(values[1:], values[0]), add_up(gradients)])
         if self.weight_decay:
             g = g + self.weight_decay * theta
@@ -162,22 +166,22 @@ class Objective:
         with ranks.together("linearize", theta, x):
             x = self.inputs(theta, x)
             n = x.shape[0]
-            slices = self.slices(theta, n)
-            pairs = parallel(lambda rows: linearize(lambda theta: self.net.apply(theta, x[rows]), theta), slices)
-        if len(pairs) == ranks.size == 1:
-            r, J = pairs[0]
-            J.couples_samples = self.couples_samples  # a layer's deltas then mix the samples' scores
-            return r, J
+            net, slices, run = self._cut(theta, n)
+            pairs = run(lambda rows: linearize(lambda theta: net.apply(theta, x[rows]), theta), slices)
         outputs, parts = zip(*pairs, strict=True)
-        return ranks.gathered(xp.concatenate(outputs), n), SlicedJacobian(parts, slices, n, ranks)
+        for J in parts:
+            J.couples_samples = self.couples_samples  # a layer's deltas then mix the samples' scores
+        if len(pairs) == ranks.size == 1:
+            return pairs[0]
+        return ranks.gathered(xp.concatenate(outputs), n), SlicedJacobian(parts, slices, n, ranks, run)
 
     def predict(self, theta, x):
         """y = sigma(r), (N, ...): the output distribution's parameters."""
         ranks = self._partners(theta)
         with ranks.together("predict", theta, x):
             x = self.inputs(theta, x)
-            slices = self.slices(theta, x.shape[0], self.rows)
-            y = xp.concatenate(parallel(lambda rows: self.loss.predict(self.net.apply(theta, x[rows])), slices))
+            net, slices, run = self._cut(theta, x.shape[0], self.rows)
+            y = xp.concatenate(run(lambda rows: self.loss.predict(net.apply(theta, x[rows])), slices))
         return ranks.gathered(y, x.shape[0])
 
     def settled(self, theta, x):
@@ -203,19 +207,30 @@ class Objective:
             return [slice(None)]
         share = self.ranks.share(n)
         n = share.stop - share.start
-        work = getattr(self.net, "work", theta.shape[0])  # of a sample; where the net does not say, a row of weights
-        count = max(1, min(threads(), n * work // WORTH_A_SLICE, n))
+        count = self._worth(theta, n)
         if limit is not None:
             count = min(n, count * math.ceil(n / (limit * count)))
-        edges = [share.start + n * i // count for i in range(count + 1)]
-        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+        return _equal(share, count)
+
+    def _cut(self, theta, n, limit=None):
+        """(net, slices of n rows, what runs them): of a net that couples samples, slices that meet, if it can."""
+        count = self._worth(theta, n) if self.couples_samples and hasattr(self.net, "among") else 1
+        if type(theta) is Var or count == 1:
+            return self.net, self.slices(theta, n, limit), parallel
+        meeting = Meeting(count)
+        return self.net.among(meeting), _equal(slice(0, n), count), meeting.run
+
+    def _worth(self, theta, n):
+        """How many slices n rows are worth."""
+        work = getattr(self.net, "work", theta.shape[0])  # of a sample; where the net does not say, a row of weights
+        return max(1, min(threads(), n * work // WORTH_A_SLICE, n))
 
     def _partners(self, theta):
         """The ranks that share the work; a traced theta's values stay on this one's tape."""
         return ALONE if type(theta) is Var else self.ranks
 
-    def _slice_value(self, theta, x, t, rows, n):
-        r = self.net.apply(theta, x[rows])
+    def _slice_value(self, theta, x, t, rows, n, net):
+        r = net.apply(theta, x[rows])
         self._check_targets(r, t[rows])
         return self.loss.value(r, t[rows], n)
 
@@ -266,6 +281,12 @@ class Objective:
             row = item(xp.argmin(finite.reshape(x.shape[0], -1).all(axis=1)))
             raise FloatingPointError(f"x is not finite, first in sample {row}")
         linearize(lambda theta: self.net.apply(theta, x), theta, check_finite=True)
+
+
+def _equal(rows, count):
+    """A slice of rows as `count` slices, equally long or one apart."""
+    edges = [rows.start + (rows.stop - rows.start) * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _follow(theta, x):

@@ -1,6 +1,7 @@
 """The switch between NumPy and CuPy, host reads, slices on threads, and the allocator's settings."""
 
 import ctypes
+import functools
 import os
 import subprocess
 import sys
@@ -299,6 +300,74 @@ def test_one_item_or_one_thread_is_a_plain_loop(monkeypatch, three_threads):
     monkeypatch.setenv("MINIGRAD_THREADS", "1")
     assert parallel(lambda i: i, range(3)) == [0, 1, 2]
     monkeypatch.undo()
+
+
+# --- slices that meet -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_a_meeting_adds_up_between_slices(size):
+    """As often as they like, in the slices' order whoever comes first, and on one or another thread a slice."""
+    meeting = backend.Meeting(size)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((20, size, 3)).astype("float32")
+
+    def work(place):
+        found = []
+        for turn in range(20):
+            time.sleep(0.001 * rng.random())
+            total, count, again = meeting.total([x[turn, place], 1, x[turn, place] * 2])
+            assert backend.threads() == 1 and (again == 2 * total).all()
+            found.append((total, count))
+        return place, threading.get_ident(), found
+
+    for _ in range(2):
+        places, threads, found = zip(*meeting.run(work, range(size)), strict=True)
+        assert places == tuple(range(size)) and len(set(threads)) == size
+        for sums in found:
+            for turn, (total, count) in enumerate(sums):
+                in_order = functools.reduce(lambda total, row: total + row, x[turn])
+                assert count == size and total.tobytes() == in_order.tobytes()
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_a_failure_ends_the_meeting(bad, turn):
+    """The others, who wait, end as well; the error that comes through is the one that was the reason."""
+    meeting, ended = backend.Meeting(3), []
+
+    def work(place):
+        try:
+            for i in range(3):
+                if (place, i) == (bad, turn):
+                    raise KeyError(place)
+                meeting.total([place])
+        finally:
+            ended.append(place)
+
+    with pytest.raises(KeyError, match=str(bad)):
+        meeting.run(work, range(3))
+    assert sorted(ended) == [0, 1, 2]
+    assert meeting.run(lambda place: meeting.total([place])[0], range(3)) == [3, 3, 3]
+
+
+def test_a_meeting_needs_an_item_a_slice():
+    for items in (range(1), range(3)):
+        with pytest.raises(ValueError, match="argument 2 is"):
+            backend.Meeting(2).run(lambda i: i, items)
+
+
+@host_only
+def test_a_meeting_takes_place_wherever_it_is_called(three_threads):
+    """Inside a slice, or with one thread, where `parallel` is a plain loop: its threads are its own."""
+    meeting = backend.Meeting(2)
+    meet = lambda i: meeting.run(lambda place: (meeting.total([place])[0], blas_threads()), range(2))
+    with backend.one_thread():
+        assert [total for total, _ in meet(0)] == [1, 1]
+        assert backend.threads() == 1
+    both = parallel(lambda i: backend.Meeting(2).run(lambda place: backend.threads(), range(2)), range(2))
+    assert both == [[1, 1]] * 2
+    assert {count for _, counts in meet(0) for count in counts} == {1}
 
 
 @host_only

@@ -39,6 +39,7 @@ TESTS = {
     "minigrad/autodiff/tape.py": ["tests/autodiff"],
     "minigrad/autodiff/recurrent.py": ["tests/nets/test_lstm.py", "tests/autodiff/test_ops.py"],
     "minigrad/autodiff/conv.py": ["tests/autodiff/test_conv.py", "tests/autodiff/test_ops.py"],
+    "minigrad/autodiff/normalization.py": ["tests/nets/test_normalization.py", "tests/autodiff/test_ops.py"],
     "minigrad/losses.py": ["tests/test_losses.py", "tests/test_objective.py"],
     "minigrad/function_space/distance.py": ["tests/function_space/test_distance.py"],
     "minigrad/function_space/embedding.py": ["tests/function_space/test_embedding.py"],

@@ -589,31 +589,6 @@ def log_softmax(x, axis=-1):
     return _log_softmax(x, axis=_axis(axis, x.ndim))
 
 
-# --- normalization --------------------------------------------------------------------------------------
-
-
-@primitive
-def _standardize(x, *, epsilon):
-    """(x - mean x) / sqrt(var x + epsilon)"""
-    rows = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-    y = rows - sum_of_rows(rows) / rows.shape[0]
-    y /= xp.sqrt(xp.einsum("nk,nk->k", y, y) / rows.shape[0] + epsilon)
-    return y.reshape(x.shape)
-
-
-@_standardize.linear(0)
-def _(y, x, *, epsilon):
-    centred = x - mean(x, 0)
-    scale = 1.0 / sqrt(mean(centred * centred, 0) + epsilon)
-    product = lambda v: (v - mean(v, 0) - y * mean(y * v, 0)) * scale  # (I - 11'/N - y y'/N) / s, symmetric
-    return Linear(product, product)
-
-
-def standardize(x, epsilon=0.0):
-    """(x - mean x) / sqrt(var x + epsilon), mean and variance over the first axis (the samples, in a net)"""
-    return _standardize(x, epsilon=epsilon)
-
-
 # --- matrix products ------------------------------------------------------------------------------------
 
 
@@ -661,8 +636,8 @@ def _affine(h, W, *, name):
 
 @_affine.linear(0)
 def _(a, h, W, *, name):
-    weights = W[:-1]
-    return Linear(lambda v: v @ weights, lambda u: u @ weights.T)
+    weights, shape = W[:-1], h.shape
+    return Linear(lambda v: v @ weights, lambda u: reshape(_rows(u) @ weights.T, shape))  # one product, not a stack
 
 
 @_affine.linear(1)

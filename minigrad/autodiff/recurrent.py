@@ -5,13 +5,13 @@ The tape's operations have one output, so the state is one matrix, s = (h | c): 
 """
 
 from ..backend import xp
-from .ops import concatenate, scatter, sigmoid, tanh
-from .tape import Linear, Var, _shape, primitive
+from .ops import concatenate, sigmoid, tanh
+from .tape import Joint, keeping
 
 
-@primitive
-def _lstm_cell(a, s, *, kept):
-    """(h' | c') of one step; `kept` hands gates, g and tanh c' to the rule, whom they would cost as much again"""
+@keeping
+def _lstm_cell(a, s):
+    """(h' | c') of one step; kept: gates, g and tanh c'"""
     H = s.shape[-1] // 2 if s.ndim == 2 else 0
     if H < 1 or s.shape[1] != 2 * H or a.shape != (s.shape[0], 4 * H):
         raise ValueError(f"a {a.shape} does not match the state {s.shape}: expected a (N, 4 H) and (h | c) (N, 2 H)")
@@ -22,56 +22,34 @@ def _lstm_cell(a, s, *, kept):
     c += gates[:, :H] * g
     t = xp.tanh(c)
     xp.multiply(gates[:, 2 * H :], t, out=h)
-    kept["all"] = gates, g, t
-    return y
+    return y, (gates, g, t)
 
 
-@_lstm_cell.linear("together")
+@_lstm_cell.linear("jointly")
 def _(y, a, s, *, kept):
     """With k = o (1 - tanh(c')^2) = o - h' tanh c', and of the old state c alone:
 
     dc' = i' g da_i + c f' da_f + i g' da_g + f dc,   dh' = o' tanh c' da_o + k dc'.
     """
     H = y.shape[1] // 2
-    if type(y) is Var:  # differentiated again
-        gates, g, t = sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:])
-    else:
-        gates, g, t = kept.pop("all")
+    gates, g, t = kept or (sigmoid(a[:, : 3 * H]), tanh(a[:, 3 * H :]), tanh(y[:, H:]))
     i, f, o = gates[:, :H], gates[:, H : 2 * H] * 1.0, gates[:, 2 * H :]  # f is kept, and would keep all gates with it
     slopes = 1.0 - gates
     slopes *= gates
     D_i, D_f, D_o = slopes[:, :H] * g, slopes[:, H : 2 * H] * s[:, H:], slopes[:, 2 * H :] * t
     D_g, k = i - i * (g * g), o - t * y[:, :H]
-    old_c = (slice(None), slice(H, None))
 
-    def rop_a(v):
-        dc = D_i * v[:, :H]
-        dc += D_f * v[:, H : 2 * H]
-        dc += D_g * v[:, 3 * H :]
-        dh = D_o * v[:, 2 * H : 3 * H]
-        dh += k * dc
-        return concatenate([dh, dc], axis=1)
+    def rop(v, ds):
+        dc = D_i * v[:, :H] + D_f * v[:, H : 2 * H] + D_g * v[:, 3 * H :] + f * ds[:, H:]
+        return concatenate([D_o * v[:, 2 * H : 3 * H] + k * dc, dc], axis=1)
 
-    def lop_a(u):
-        u_c = memory(u)
-        return concatenate([D_i * u_c, D_f * u_c, D_o * u[:, :H], D_g * u_c], axis=1)
+    def lop(u):
+        u_h = u[:, :H]
+        u_c = k * u_h + u[:, H:]
+        u_a = concatenate([D_i * u_c, D_f * u_c, D_o * u_h, D_g * u_c], axis=1)
+        return u_a, concatenate([xp.zeros(u_h.shape, u.dtype), f * u_c], axis=1)
 
-    def rop_s(v):
-        dc = f * v[:, H:]
-        return concatenate([k * dc, dc], axis=1)
-
-    def lop_s(u):
-        u_c = memory(u)
-        u_c *= f
-        return scatter(u_c, key=old_c, shape=_shape(u))
-
-    def memory(u):
-        """The cotangent of c'."""
-        u_c = k * u[:, :H]
-        u_c += u[:, H:]
-        return u_c
-
-    return Linear(rop_a, lop_a), Linear(rop_s, lop_s)
+    return Joint(rop, lop)
 
 
 def lstm_cell(a, s):
@@ -80,4 +58,4 @@ def lstm_cell(a, s):
 
     Raises ValueError unless the widths match.
     """
-    return _lstm_cell(a, s, kept={})
+    return _lstm_cell(a, s)

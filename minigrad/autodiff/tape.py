@@ -78,17 +78,45 @@ class Linear:
         return Linear(self.lop, self.rop)
 
 
+class Joint:
+    """The linear map of several arguments at once, for operations whose arguments share work.
+
+    `rop(*v)` maps a tangent an argument to the output's tangent, `lop(u)` a cotangent of the output to one an argument.
+    """
+
+    __slots__ = ("lop", "rop")
+
+    def __init__(self, rop, lop):
+        self.rop, self.lop = rop, lop
+
+    def of(self, positions, args):
+        """The map of these arguments alone; the others are constants, whose tangents are zero."""
+        if len(positions) == len(args):
+            return self
+        kinds = [(arg.shape, arg.dtype) for arg in args]
+
+        def rop(*v):
+            given = dict(zip(positions, v, strict=True))
+            return self.rop(*(given[i] if i in given else xp.zeros(*kind) for i, kind in enumerate(kinds)))
+
+        return Joint(rop, lambda u: [cotangent for i, cotangent in enumerate(self.lop(u)) if i in positions])
+
+
+JOINED = Linear(None, None)  # in place of the map that an argument of a Joint does not have by itself
+
+
 class Node:
     """One recorded operation: its primitive, output index, and (input index, Linear) for each traced input.
 
-    `operands` are the arguments for printing: a tape index, or the shape of a constant. `name` is a layer's or a
-    parameter's name; `span` is (start, stop) where the node is a view of the flat input x, else None.
+    Where the primitive has one map of all, that is `joint`, and the Linears are JOINED. `operands` are the arguments
+    for printing: a tape index, or the shape of a constant. `name` is a layer's or a parameter's name; `span` is
+    (start, stop) where the node is a view of the flat input x, else None.
     """
 
-    __slots__ = ("inputs", "name", "op", "operands", "out", "shape", "span")
+    __slots__ = ("inputs", "joint", "name", "op", "operands", "out", "shape", "span")
 
-    def __init__(self, op, out, inputs, operands, shape, name=None, span=None):
-        self.op, self.out, self.inputs, self.operands = op, out, inputs, operands
+    def __init__(self, op, out, inputs, joint, operands, shape, name=None, span=None):
+        self.op, self.out, self.inputs, self.joint, self.operands = op, out, inputs, joint, operands
         self.shape, self.name, self.span = shape, name, span
 
 
@@ -102,8 +130,8 @@ class Tape:
         self.nested = False  # some value on it is traced by an outer tape
         self.check_finite = check_finite
 
-    def record(self, op, y, values, args, params):
-        """Ask the primitive for one linear map a traced argument; append the node; return the traced output."""
+    def record(self, op, y, values, args, params, kept):
+        """Ask the primitive for its linear maps at the traced arguments; append the node; return the traced output."""
         if self.closed:
             raise RuntimeError(
                 f"{op.name}: a traced value was used after its linearize() had ended; "
@@ -113,20 +141,25 @@ class Tape:
             raise FloatingPointError(f"non-finite value out of {_described(op, args, params)}")
         self.nested = self.nested or type(y) is Var
         traced = [i for i, arg in enumerate(args) if type(arg) is Var and arg.tape is self]
-        inputs = [(args[i].index, linear) for i, linear in zip(traced, op.maps(traced, y, values, params), strict=True)]
+        maps, joint = op.maps(traced, y, values, params, kept)
+        inputs = [(args[i].index, linear) for i, linear in zip(traced, maps, strict=True)]
         operands = [arg.index if i in traced else _shape(arg) for i, arg in enumerate(args)]
         span = _span(params) if op is view and operands[0] == 0 else None
-        node = Node(op, len(self.nodes) + 1, inputs, operands, _shape(y), params.get("name"), span)
+        node = Node(op, len(self.nodes) + 1, inputs, joint, operands, _shape(y), params.get("name"), span)
         self.nodes.append(node)
         return Var(y, self, node.out)
 
 
 class Primitive:
-    """A value function and one derivative rule per argument. Called on traced values, it writes itself on the tape."""
+    """A value function and its derivative rules. Called on traced values, it writes itself on the tape.
 
-    def __init__(self, value):
+    keeps: the function returns its value and, beside it, what the rules would have to work out again. They get it as
+    `kept`, or None where arguments are traced by an outer tape too.
+    """
+
+    def __init__(self, value, keeps=False):
         functools.update_wrapper(self, value)
-        self.name, self.value = value.__name__.strip("_"), value
+        self.name, self.value, self.keeps = value.__name__.strip("_"), value, keeps
         self.rules = {}
         PRIMITIVES[self.name] = self
 
@@ -136,17 +169,18 @@ class Primitive:
             if type(arg) is Var and (tape is None or arg.tape.level > tape.level):
                 tape = arg.tape
         if tape is None:
-            return self._evaluate(args, params)
+            return self._evaluate(args, params)[0]
         values = [arg.value if type(arg) is Var and arg.tape is tape else arg for arg in args]
         if Var in map(type, values):  # traced by an outer tape, too: it records the same operation
-            y = self(*values, **params)
+            y, kept = self(*values, **params), None
         else:
-            y = self._evaluate(values, params)
-        return tape.record(self, y, values, args, params)
+            y, kept = self._evaluate(values, params)
+        return tape.record(self, y, values, args, params, kept)
 
     def _evaluate(self, args, params):
+        """The value, and what is kept beside it."""
         try:
-            return self.value(*args, **params)
+            return self.value(*args, **params) if self.keeps else (self.value(*args, **params), None)
         except (ValueError, IndexError, TypeError) as error:
             kind = next(k for k in (ValueError, IndexError, TypeError) if isinstance(error, k))
             raise kind(f"{_described(self, args, params)}: {error}") from error
@@ -154,7 +188,7 @@ class Primitive:
     def linear(self, *positions):
         """Register rule(y, *args, **params) -> Linear for these arguments; no position means all: rule(i, y, ...).
 
-        The position "together" means a rule that returns the Linears of all arguments, where they share coefficients.
+        The position "jointly" means a rule that returns one Joint of all arguments.
         """
 
         def register(rule):
@@ -164,12 +198,14 @@ class Primitive:
 
         return register
 
-    def maps(self, positions, y, args, params):
-        """The linear maps dy/d(argument i), i in positions."""
-        if "together" in self.rules:
-            maps = self.rule("together", y, args, params)
-            return [maps[i] for i in positions]
-        return [self.rule(i, y, args, params) for i in positions]
+    def maps(self, positions, y, args, params, kept=None):
+        """The linear maps dy/d(argument i), i in positions, and None; or JOINED for each, and their Joint."""
+        if self.keeps:
+            params = {**params, "kept": kept}
+        if "jointly" not in self.rules:
+            return [self.rule(i, y, args, params) for i in positions], None
+        joint = self.rule("jointly", y, args, params)
+        return [JOINED] * len(positions), joint.of(positions, args)
 
     def rule(self, i, y, args, params):
         """The linear map dy/d(argument i) at these argument values."""
@@ -188,6 +224,11 @@ class Primitive:
 def primitive(value):
     """Decorator: make a value function of arrays a primitive; then give its rules with `@name.linear(i)`."""
     return Primitive(value)
+
+
+def keeping(value):
+    """Decorator: as `primitive`, for a function that returns (value, what its rules want of it); see Primitive."""
+    return Primitive(value, keeps=True)
 
 
 # --- the two sweeps -------------------------------------------------------------------------------------
@@ -241,10 +282,13 @@ class Jacobian(LinearOperator):
         _check_shape("R-op", "tangent", v, self.x_shape)
         tangents = {0: v}
         for node in self.nodes:
-            t = None
-            for i, linear in node.inputs:
-                term = linear.rop(tangents[i])
-                t = term if t is None else t + term
+            if node.joint is not None:
+                t = node.joint.rop(*[tangents[i] for i, _ in node.inputs])
+            else:
+                t = None
+                for i, linear in node.inputs:
+                    term = linear.rop(tangents[i])
+                    t = term if t is None else t + term
             tangents[node.out] = t
             for i, _ in node.inputs:
                 if self._last_use[i] == node.out:
@@ -286,21 +330,23 @@ class Jacobian(LinearOperator):
             if gradient is not None and node.span is not None:
                 gradient.add(node, u)
                 continue
-            for i, linear in node.inputs:
+            terms = None if node.joint is None else node.joint.lop(u)
+            for k, (i, linear) in enumerate(node.inputs):
                 if gradient is None and (i == 0 or i in self._views):
                     continue
-                slot = slots.get(i)
-                if slot is None:
-                    term = linear.lop(u)
-                    cotangents[i] = cotangents[i] + term if i in cotangents else term
-                elif i in cotangents:
-                    slot += linear.lop(u)
-                else:  # the first cotangent is assigned, in its place in the gradient
+                slot, first = slots.get(i), i not in cotangents
+                if slot is not None and first:  # the first cotangent is assigned, in its place in the gradient
                     cotangents[i] = slot
-                    if linear.into is None:
-                        slot[...] = linear.lop(u)
-                    else:
+                    if linear.into is not None:
                         linear.into(u, slot)
+                        continue
+                term = linear.lop(u) if terms is None else terms[k]
+                if slot is None:
+                    cotangents[i] = term if first else cotangents[i] + term
+                elif first:
+                    slot[...] = term
+                else:
+                    slot += term
         if gradient is not None:
             gradient.direct = cotangents.get(0)
 

@@ -91,4 +91,4 @@ def pullback(J, metric):
     if not hasattr(J, "slices"):
         return J.T @ metric(slice(None)) @ J
     slices = zip(J.parts, J.slices, strict=True)
-    return SliceSum(parallel(lambda pair: pair[0].T @ metric(pair[1]) @ pair[0], slices), ranks=J.ranks)
+    return SliceSum(parallel(lambda pair: pair[0].T @ metric(pair[1]) @ pair[0], slices), ranks=J.ranks, run=J.run)

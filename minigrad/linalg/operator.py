@@ -402,11 +402,12 @@ class SliceSum(LinearOperator):
     """A_1 + A_2 + ... over slices of a batch: each term runs on its own thread, then they are added in order.
 
     This is how J' M J of a large batch is multiplied: one sweep forwards and one backwards a slice, without
-    waiting for the other slices in between. ranks: whose slices these are; each gives the terms of its own.
+    waiting for the other slices in between. ranks: whose slices these are; each gives the terms of its own. run: what
+    runs the slices, `parallel`, or a Meeting's `run` where they wait for each other.
     """
 
-    def __init__(self, terms, name=None, ranks=ALONE):
-        self.terms, self.ranks = tuple(terms), ranks
+    def __init__(self, terms, name=None, ranks=ALONE, run=parallel):
+        self.terms, self.ranks, self.run = tuple(terms), ranks, run
         first = self.terms[0]
         super().__init__(
             first.shape,
@@ -423,24 +424,24 @@ class SliceSum(LinearOperator):
         return self._total(lambda term: _fresh(term.rmatvec, u))
 
     def _total(self, product):
-        return self.ranks.total([add_up(parallel(product, self.terms))])[0]
+        return self.ranks.total([add_up(self.run(product, self.terms))])[0]
 
 
 class SliceRows(LinearOperator):
-    """The operators of a batch's slices, one above the other: the Jacobian of a sliced batch."""
+    """The operators of a batch's slices, one above the other: the Jacobian of a sliced batch. run: as SliceSum's."""
 
-    def __init__(self, parts, name="J"):
-        self.parts = tuple(parts)
+    def __init__(self, parts, name="J", run=parallel):
+        self.parts, self.run = tuple(parts), run
         rows = sum(part.shape[0] for part in self.parts)
         super().__init__((rows, self.parts[0].shape[1]), self.parts[0].dtype, name=name)
 
     def _matvec(self, v):
-        return xp.concatenate(parallel(lambda part: part.matvec(v), self.parts))
+        return xp.concatenate(self.run(lambda part: part.matvec(v), self.parts))
 
     def _rmatvec(self, u):
         stops = list(itertools.accumulate(part.shape[0] for part in self.parts))
         pieces = [(part, u[stop - part.shape[0] : stop]) for part, stop in zip(self.parts, stops, strict=True)]
-        return add_up(parallel(lambda piece: _fresh(piece[0].rmatvec, piece[1]), pieces))
+        return add_up(self.run(lambda piece: _fresh(piece[0].rmatvec, piece[1]), pieces))
 
 
 def _fresh(product, v):

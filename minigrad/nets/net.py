@@ -61,6 +61,10 @@ class Net:
         """r (N, out) for flat theta and x (N, ...)."""
         return self(self.layout.views(theta), x)
 
+    def among(self, slices):
+        """The net for one of several slices of a batch, whose statistics are the batch's: `slices.total` adds up."""
+        return replace(self, normalization=replace(self.normalization, among=slices))
+
     def settled(self, theta, x):
         """The net whose normalization has the statistics of x (N, ...) for constants; itself, if it has none.
 

@@ -9,6 +9,8 @@ gamma ("layer0.scale", 1 at the start) and beta ("layer0.shift", 0) are paramete
 Of feature maps (N, H, W, C) each channel is a unit, and each place a row: mu and var are over samples and places, and
 gamma and beta serve all places alike (Ioffe & Szegedy 2015, section 3.2).
 
+`Objective` works on slices of the batch side by side, each by `net.among(slices)`, whose statistics are of them all.
+
 For use after training, `net.settled(theta, x)` is the net with mu and var of x for constants, the population's. That
 is Ioffe & Szegedy 2015, algorithm 2, for one large batch: theirs averages over many, with var N / (N - 1).
 """
@@ -17,8 +19,9 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..autodiff import ops
+from ..autodiff.normalization import batch_norm, centre, rows_of
 from ..backend import xp
+from ..parallel import ALONE
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,12 @@ class BatchNorm:
     """gamma (a - mu) / sqrt(var + epsilon) + beta.
 
     population: {layer: (mu, var)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
+    among: who has the other slices of the batch, a Meeting; `Objective` says it, for one pass.
     """
 
     epsilon: float = 1e-5
     population: dict | None = field(default=None, repr=False, compare=False)
+    among: object = field(default=ALONE, repr=False, compare=False)
 
     start: ClassVar = {"scale": 1.0, "shift": 0.0}  # parameters, and what they are at first
 
@@ -43,16 +48,14 @@ class BatchNorm:
         Raises ValueError for a batch of one sample, unless it has several places.
         """
         if self.population is None:
-            check_batch(a, name)
-            normal = ops.reshape(ops.standardize(_rows(a), self.epsilon), a.shape)
-        else:
-            mean, variance = self.population[name]
-            normal = (a - mean) * (1.0 / xp.sqrt(variance + self.epsilon))
-        return normal * p[f"{name}.scale"] + p[f"{name}.shift"]
+            check_batch(a, name, self.among)
+            return batch_norm(a, p[f"{name}.scale"], p[f"{name}.shift"], self.epsilon, self.among)
+        mean, variance = self.population[name]
+        return (a - mean) * (1.0 / xp.sqrt(variance + self.epsilon)) * p[f"{name}.scale"] + p[f"{name}.shift"]
 
     def moments(self, a):
         """(mu, var), each (out,), of a (N, ..., out): what `population` holds."""
-        return _rows(a).mean(axis=0), _rows(a).var(axis=0)
+        return rows_of(a).mean(axis=0), rows_of(a).var(axis=0)
 
 
 @dataclass(frozen=True)
@@ -60,32 +63,28 @@ class MeanOnly:
     """a - mu + beta: batch normalization that leaves the variance alone (Salimans & Kingma 2016, section 4).
 
     population: {layer: (mu,)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
+    among: as BatchNorm's.
     """
 
     population: dict | None = field(default=None, repr=False, compare=False)
+    among: object = field(default=ALONE, repr=False, compare=False)
 
     start: ClassVar = {"shift": 0.0}
 
     def __call__(self, a, p, name):
         """The centred pre-activations of layer `name` for a (N, ..., out); p holds its shift. Raises as BatchNorm."""
         if self.population is None:
-            check_batch(a, name)
-            mean = ops.mean(_rows(a), axis=0)
-        else:
-            (mean,) = self.population[name]
+            check_batch(a, name, self.among)
+            return centre(a, self.among) + p[f"{name}.shift"]
+        (mean,) = self.population[name]
         return a - mean + p[f"{name}.shift"]
 
     def moments(self, a):
         """(mu,), (out,), of a (N, ..., out): what `population` holds."""
-        return (_rows(a).mean(axis=0),)
+        return (rows_of(a).mean(axis=0),)
 
 
-def _rows(a):
-    """a (N, ..., out) as a matrix: what mean and variance are over, one row a sample, or a sample's place."""
-    return ops.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
-
-
-def check_batch(a, name):
-    """Raise ValueError for a single row: less its mean it is zero, whatever the weights."""
-    if math.prod(a.shape[:-1]) < 2:
+def check_batch(a, name, among=ALONE):
+    """Raise ValueError for a single row that has no others: less its mean it is zero, whatever the weights."""
+    if among.size == 1 and math.prod(a.shape[:-1]) < 2:
         raise ValueError(f"batch normalization of {name!r} needs at least two samples, got a batch of {a.shape[0]}")

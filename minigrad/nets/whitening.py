@@ -143,6 +143,12 @@ class WhitenedNet:
         """The net's own; whitening adds less."""
         return getattr(self.net, "work", self.layout.size)
 
+    @property
+    def among(self):
+        """slices -> the net for one of several slices of a batch; there, where the net has it."""
+        inside = self.net.among
+        return lambda slices: replace(self, net=inside(slices))
+
     def apply(self, omega, x):
         """r (N, out), by eq. 6 in each whitened layer."""
         p = self.layout.views(omega)

@@ -12,6 +12,7 @@ from scipy import special
 
 from minigrad.autodiff import conv, ops, recurrent, tape
 from minigrad.autodiff.conv import Window
+from minigrad.autodiff.normalization import batch_norm, centre
 from tests.autodiff import plain_images
 from tests.helpers import dev
 
@@ -192,14 +193,6 @@ REDUCTIONS = [
     ],
     Case("softmax, default axis", ops.softmax, lambda x: special.softmax(x, -1), ((2, 3),)),
     Case("log_softmax, default axis", ops.log_softmax, lambda x: special.log_softmax(x, -1), ((2, 3),)),
-    *rows("standardize", ops.standardize, lambda x: (x - x.mean(0)) / x.std(0), ((4, 3),), ((5,),), ((3, 2, 2),)),
-    *rows(
-        "standardize, epsilon",
-        lambda x: ops.standardize(x, 0.3),
-        lambda x: (x - x.mean(0)) / np.sqrt(x.var(0) + 0.3),
-        ((4, 3),),
-        ((2, 2),),
-    ),
 ]
 
 PRODUCTS = [
@@ -460,4 +453,24 @@ def _cell(a, s):
 
 RECURRENT = rows("lstm_cell", recurrent.lstm_cell, _cell, ((3, 8), (3, 4)), ((1, 4), (1, 2)), ((0, 8), (0, 4)))
 
-CASES = ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS + IMAGES + RECURRENT
+
+def _normalized(a, scale, shift, epsilon=0.0):
+    axes = tuple(range(a.ndim - 1))
+    return (a - a.mean(axes)) / np.sqrt(a.var(axes) + epsilon) * scale + shift
+
+
+NORMALIZATION = [
+    *rows("batch_norm", batch_norm, _normalized, ((4, 3), (3,), (3,)), ((3, 2, 2), (2,), (2,)), ((5, 1), (1,), (1,))),
+    *rows(
+        "batch_norm, epsilon",
+        lambda *args: batch_norm(*args, epsilon=0.3),
+        lambda *args: _normalized(*args, epsilon=0.3),
+        ((4, 3), (3,), (3,)),
+        ((2, 1, 2, 2), (2,), (2,)),
+    ),
+    *rows("centre", centre, lambda a: a - a.mean(tuple(range(a.ndim - 1))), ((4, 3),), ((3, 2, 2),), ((1, 2),)),
+]
+
+CASES = (
+    ARITHMETIC + ELEMENTWISE + REDUCTIONS + MATRICES + INDEXING + SHAPES + VIEWS + IMAGES + RECURRENT + NORMALIZATION
+)

@@ -20,7 +20,7 @@ from minigrad.autodiff import (
     untraced,
     value_and_grad,
 )
-from minigrad.autodiff.tape import view
+from minigrad.autodiff.tape import Joint, keeping, view
 from minigrad.backend import xp
 from tests.fake_device import fake_device
 from tests.helpers import close, dev, host, host_only
@@ -817,18 +817,81 @@ def test_traced_values_can_be_told_apart_and_kept_in_sets():
     linearize(f, dev(X))
 
 
-def test_rules_of_all_arguments_together(monkeypatch):
-    """One call gives every argument's map; those that are traced are taken."""
+@pytest.fixture
+def joined(monkeypatch):
+    """(op, calls): 2 x + 3 y by one map of both, which tells of each pass."""
     calls = []
     op = primitive(lambda x, y: 2.0 * x + 3.0 * y)
     monkeypatch.delitem(PRIMITIVES, op.name)
 
-    @op.linear("together")
+    @op.linear("jointly")
     def _(z, x, y):
-        calls.append(z)
-        return ops.diagonal(2.0), ops.diagonal(3.0)
+        def rop(v, w):
+            calls.append("rop")
+            return 2.0 * v + 3.0 * w
 
-    close(jacobian(lambda x: op(x, dev(X)))(dev(X)), 2.0 * np.eye(3))
-    close(jacobian(lambda x: op(dev(X), x))(dev(X)), 3.0 * np.eye(3))
-    close(jacobian(lambda x: op(x, x))(dev(X)), 5.0 * np.eye(3))
-    assert len(calls) == 3
+        def lop(u):
+            calls.append("lop")
+            return 2.0 * u, 3.0 * u
+
+        return Joint(rop, lop)
+
+    return op, calls
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda op, x: op(x, dev(X)), 2.0),
+        (lambda op, x: op(dev(X), x), 3.0),
+        (lambda op, x: op(x, x), 5.0),
+        (lambda op, x: op(x, op(x, dev(X))), 8.0),
+        (lambda op, x: op(op(x, x), 1.0 * x), 13.0),
+    ],
+)
+def test_one_map_of_all_arguments(joined, f, slope):
+    """A pass asks it once for all traced arguments; of those that are constants the tangents are zero."""
+    op, calls = joined
+    y, J = linearize(lambda x: f(op, x), dev(X))
+    ops_run = sum(node.op is op for node in J.nodes)
+    close(J.rop(dev(X)), slope * X)
+    close(J.lop(dev(X)), slope * X)
+    assert calls == ["rop"] * ops_run + ["lop"] * ops_run
+    close(J.dense(), slope * np.eye(3))
+    close(J.T.dense(), slope * np.eye(3))
+
+
+def test_an_argument_of_a_joint_map_is_no_layers(joined):
+    _, J = linearize(lambda x: joined[0](x, 1.0 * x), dev(X))
+    assert [(i, linear.factor) for i, linear in J.nodes[-1].inputs] == [(0, None), (1, None)]
+
+
+def test_named_parameters_of_a_joint_map_get_their_gradient_in_place(joined):
+    theta = dev(np.arange(6.0))
+
+    def f(theta):
+        first, second = (view(theta, start=i, shape=(3,), name=str(i)) for i in (0, 3))
+        return joined[0](joined[0](first, second), second)
+
+    _, J = linearize(f, theta)
+    close(J.lop(dev(X)), np.concatenate([4.0 * X, 9.0 * X]))
+    assert [node.op.name for node, _ in J.sweep(dev(X))] == ["<lambda>"] * 2
+
+
+def test_what_a_value_keeps_reaches_its_rule_once(monkeypatch):
+    """Plain values come without it; where an outer tape records too, the rule gets None for what is not its own."""
+    seen = []
+    op = keeping(lambda x: (x * x, 2.0 * x))
+    monkeypatch.delitem(PRIMITIVES, op.name)
+
+    @op.linear(0)
+    def _(y, x, *, kept):
+        seen.append(kept)
+        return ops.diagonal(2.0 * x if kept is None else kept)
+
+    close(op(dev(X)), X * X)
+    assert not seen
+    close(grad(lambda x: ops.sum(op(x)))(dev(X)), 2.0 * X)
+    close(seen.pop(), 2.0 * X)
+    close(jacobian(grad(lambda x: ops.sum(op(x))))(dev(X)), 2.0 * np.eye(3))
+    assert [kept is None for kept in seen] == [False, True]

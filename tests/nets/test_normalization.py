@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Objective
+from minigrad import Objective, backend
 from minigrad.autodiff import check, linearize
 from minigrad.curvature import fisher, gauss_newton, hessian, input_moments, kronecker_factors, per_sample_gradients
 from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import BatchNorm, MeanOnly, autoencoder, mlp
+from minigrad.nets import (
+    BatchNorm,
+    Convolution,
+    Dense,
+    MaxPool,
+    MeanOnly,
+    WhitenedNet,
+    autoencoder,
+    convnet,
+    mlp,
+    whitening,
+)
 from minigrad.optimizers import SGD
-from tests.helpers import close, dev, host
+from tests.helpers import close, dev, host, host_only
 from tests.nets.reference import ACTIVATIONS, complex_jacobian
 
 SIZES = [4, 5, 3, 2]
@@ -213,6 +224,128 @@ def test_epsilon_is_checked_and_a_dead_unit_stays_finite(rng):
     net.layout.views(theta)["layer0"][:, 1] = 0.0  # a unit that says the same to every sample: variance 0
     r = net.apply(dev(theta), dev(x))
     close(r, forward(net, theta, x)[0])
+
+
+# --- slices that meet -------------------------------------------------------------------------------------
+
+NETS = {
+    "batch": mlp(SIZES, normalization=BatchNorm(0.1)),
+    "mean only": mlp(SIZES, normalization=MeanOnly()),
+    "images": convnet((4, 4, 1), [Convolution(3, 2), MaxPool(2), Dense(4), Dense(2)], normalization=BatchNorm(0.1)),
+    "centred images": convnet((2, 2, 1), [Convolution(3, 2), Dense(2)], "tanh", normalization=MeanOnly()),
+    "whitened": "of the first",
+}
+
+
+@pytest.fixture(params=NETS)
+def net_to_slice(request, rng):
+    """(net, theta, x) of seven samples."""
+    net = NETS["batch" if request.param == "whitened" else request.param]
+    theta = 0.6 * rng.standard_normal(net.layout.size) + 0.2
+    x = rng.standard_normal((7, *getattr(net, "image", SIZES[:1])))
+    if request.param == "whitened":
+        J = Objective(net, Gaussian()).linearize(dev(theta), dev(x))[1]
+        net = WhitenedNet(net, tuple(whitening(m.name, m.span, m.covariance, m.mean, 0.1) for m in input_moments(J)))
+    return net, dev(theta), dev(x)
+
+
+@host_only
+@pytest.mark.parametrize("count", [2, 3])
+def test_slices_that_meet_change_nothing(net_to_slice, count, rng, monkeypatch):
+    """Value, gradient, R-op, L-op and curvature, although each slice has a tape of its own."""
+    net, theta, x = net_to_slice
+    objective, t = Objective(net, Gaussian(), 0.3, rows=2), rng.standard_normal((7, 2))
+    v, u = rng.standard_normal(theta.size), rng.standard_normal((7, 2))
+
+    def results():
+        r, J = objective.linearize(theta, x)
+        _, g, _, again = objective.value_grad_and_linearize(theta, (x, t))
+        G, F = gauss_newton(objective, theta, (x, t)), fisher(objective, theta, x)
+        empirical = fisher(objective, theta, (x, t), kind="empirical")
+        value_and_grad = objective.value_and_grad(theta, (x, t))
+        products = [J.rop(v), J.lop(u), again.rop(v), again.lop(u), G @ v, F @ v, empirical @ v]
+        plain = [objective.value(theta, (x, t)), objective.predict(theta, x), *value_and_grad, g, r]
+        return J, [*plain, *products, hessian(objective, theta, (x, t)) @ v]
+
+    J, whole = results()
+    assert not hasattr(J, "parts")
+    monkeypatch.setattr("minigrad.objective.WORTH_A_SLICE", 1)
+    monkeypatch.setattr(backend, "_cores", lambda: count)
+    J, sliced = results()
+    assert [part.y_shape[0] for part in J.parts] == {2: [3, 4], 3: [2, 2, 3]}[count]
+    for found, expected in zip(sliced, whole, strict=True):
+        close(found, expected, rtol=1e-11, atol=1e-13)
+    for found, expected in zip(results()[1], sliced, strict=True):
+        close(found, expected, rtol=0)  # the same bits, whichever slice comes first
+    with pytest.raises(NotImplementedError, match="the net couples the samples of a batch"):
+        kronecker_factors(objective, theta, x)
+
+
+@host_only
+@each_part
+def test_slices_that_meet_in_float32(part, rng, monkeypatch):
+    """Rounding of one slice or of three: a few units in the last of seven digits."""
+    monkeypatch.setattr(backend, "_cores", lambda: 3)
+    net = mlp(SIZES, normalization=part)
+    theta, x = (array.astype("float32") for array in numbers(rng, net, n=50))
+    objective, batch = Objective(net, Gaussian()), (x, np.zeros((50, 2), "float32"))
+    value, g = objective.value_and_grad(theta, batch)
+    monkeypatch.setattr("minigrad.objective.WORTH_A_SLICE", 1)
+    sliced, sliced_g = objective.value_and_grad(theta, batch)
+    J = objective.linearize(theta, x)[1]
+    assert sliced_g.dtype == J.rop(theta).dtype == np.float32 and len(J.parts) == 3
+    assert sliced == pytest.approx(value, rel=1e-6)
+    close(sliced_g, g, rtol=1e-5, atol=1e-6 * abs(g).max())
+
+
+@host_only
+def test_slices_of_one_sample_each_are_a_batch(monkeypatch, rng):
+    monkeypatch.setattr("minigrad.objective.WORTH_A_SLICE", 1)
+    monkeypatch.setattr(backend, "_cores", lambda: 3)
+    net = mlp(SIZES, normalization=BatchNorm())
+    theta, x = numbers(rng, net, n=2)
+    r, J = Objective(net, Gaussian()).linearize(theta, x)
+    assert len(J.parts) == 2
+    close(r, forward(net, theta, x)[0])
+    with pytest.raises(ValueError, match="needs at least two samples, got a batch of 1"):
+        Objective(net, Gaussian()).linearize(theta, x[:1])
+
+
+@host_only
+def test_errors_in_slices_that_meet(monkeypatch, rng):
+    """What is wrong with one slice is said as ever, and nobody waits for it."""
+    monkeypatch.setattr("minigrad.objective.WORTH_A_SLICE", 1)
+    monkeypatch.setattr(backend, "_cores", lambda: 2)
+    net = mlp(SIZES, normalization=BatchNorm())
+    theta, x = numbers(rng, net)
+    objective = Objective(net, Categorical())
+    with pytest.raises(ValueError, match="label"):
+        objective.value_and_grad(theta, (x, np.array([0, 1, 0, 1, 0, 1, 2])))
+    x[5, 1] = np.nan
+    with pytest.raises(FloatingPointError, match="x is not finite, first in sample 5"):
+        objective.value_and_grad(theta, (x, np.zeros(7, int)))
+
+
+@host_only
+def test_a_coupling_net_that_cannot_meet_is_one_slice(monkeypatch, rng):
+    """Whitened or not: `among` is the net's to offer."""
+    monkeypatch.setattr("minigrad.objective.WORTH_A_SLICE", 1)
+    monkeypatch.setattr(backend, "_cores", lambda: 2)
+
+    class Own:
+        net = mlp(SIZES, normalization=BatchNorm())
+        layout, couples_samples = net.layout, True
+
+        def __call__(self, p, x):
+            return self.net(p, x)
+
+        def apply(self, theta, x):
+            return self(self.layout.views(theta), x)
+
+    theta, x = numbers(rng, Own.net)
+    for net, sliced in ((Own(), False), (WhitenedNet(Own(), ()), False), (WhitenedNet(Own.net, ()), True)):
+        assert hasattr(Objective(net, Gaussian()).linearize(theta, x)[1], "parts") == sliced
+        assert hasattr(net, "among") == sliced
 
 
 # --- settled ----------------------------------------------------------------------------------------------
