@@ -17,7 +17,7 @@ import operator
 import numpy as np
 
 from ..backend import scatter_add, xp
-from .tape import Linear, Var, _shape, primitive, untraced
+from .tape import Joint, Linear, Var, _shape, primitive, untraced
 
 # --- linear maps that many rules share ------------------------------------------------------------------
 
@@ -344,11 +344,11 @@ def _concatenate(*xs, axis):
     return xp.concatenate(xs, axis=axis)
 
 
-@_concatenate.linear()
-def _(i, y, *xs, axis):
-    start = builtins.sum(x.shape[axis] for x in xs[:i])
-    key = (slice(None),) * axis + (slice(start, start + xs[i].shape[axis]),)
-    return _extract(key, y.shape).T
+@_concatenate.linear("jointly")
+def _(y, *xs, axis):
+    before, stops = (slice(None),) * axis, itertools.accumulate(x.shape[axis] for x in xs)
+    keys = [(*before, slice(stop - x.shape[axis], stop)) for x, stop in zip(xs, stops)]
+    return Joint(lambda *v: concatenate(v, axis), lambda u: [u[key] for key in keys])
 
 
 def concatenate(xs, axis=0):

@@ -93,13 +93,17 @@ class Joint:
         """The map of these arguments alone; the others are constants, whose tangents are zero."""
         if len(positions) == len(args):
             return self
-        kinds = [(arg.shape, arg.dtype) for arg in args]
+        kinds = [None if i in positions else (arg.shape, arg.dtype) for i, arg in enumerate(args)]
 
         def rop(*v):
-            given = dict(zip(positions, v, strict=True))
-            return self.rop(*(given[i] if i in given else xp.zeros(*kind) for i, kind in enumerate(kinds)))
+            v = iter(v)
+            return self.rop(*[next(v) if kind is None else xp.zeros(*kind) for kind in kinds])
 
-        return Joint(rop, lambda u: [cotangent for i, cotangent in enumerate(self.lop(u)) if i in positions])
+        def lop(u):
+            cotangents = self.lop(u)
+            return [cotangents[i] for i in positions]
+
+        return Joint(rop, lop)
 
 
 JOINED = Linear(None, None)  # in place of the map that an argument of a Joint does not have by itself
