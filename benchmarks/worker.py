@@ -14,6 +14,7 @@ import traceback
 
 TURN_SECONDS = 0.1  # a turn repeats a short work until about this long
 STRETCHES = 5  # of a turn
+LONG = 1.0  # seconds of a repetition
 FEWEST_PRODUCTS = 20  # of a turn of cached products
 
 
@@ -51,9 +52,9 @@ class Server:
         result = self.run()
         answer = self.peer.answer(result)
         del result
-        seconds = min(self.time(1), self.time(1))
-        self.inner = max(FEWEST_PRODUCTS if work.kind == "products" else 1, math.ceil(TURN_SECONDS / seconds))
-        reply = {"seconds": seconds * self.inner}
+        self.seconds = min(self.time(1), self.time(1))
+        self.inner = max(FEWEST_PRODUCTS if work.kind == "products" else 1, math.ceil(TURN_SECONDS / self.seconds))
+        reply = {"seconds": self.seconds * self.inner}
         if answer is not None:
             reply["loss"], reply["marks"] = answer[0], works.fingerprint(answer[1])
         return reply
@@ -74,12 +75,15 @@ class Server:
         return (time.perf_counter() - start) / repetitions
 
     def turn(self):
-        """Threads and caches are woken by an untimed repetition where that can matter.
+        """Threads and caches are woken by an untimed repetition, unless one takes so long that it cannot matter.
 
-        The turn of a short work is the median of a few stretches: one that the system interrupts does not count.
+        Training goes from update to update, and not from one update of all peers to the next. The turn of a short work
+        is the median of a few stretches: one that the system interrupts does not count.
         """
-        if self.inner > 1:
-            self.time(1)
+        from .peers import Amortized
+
+        if self.seconds < LONG:
+            self.time_of(self.run.usual if isinstance(self.run, Amortized) else self.run, 1)
         stretches = min(STRETCHES, self.inner)
         return {"seconds": statistics.median(self.time(self.inner // stretches) for _ in range(stretches))}
 
