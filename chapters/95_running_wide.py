@@ -443,9 +443,11 @@ for r in (8, 64):
 # of the gradient, $n$ numbers whatever their number, and the change of coordinates, which here is done to $\theta$ and
 # $g$, not to the activations. Other assumptions move the lines; these two stay flat.
 #
-# One thing of section 4.3 cannot be done here: they ran PRONG<sup>+</sup>, with batch normalization, which couples the
-# samples of a batch. Then a batch is no sum, and an objective with ranks refuses such a net. Whether their statistics
-# of normalization were of 256 samples or of each GPU's 32, the paper does not say; the two are different functions.
+# In section 4.3 they ran PRONG<sup>+</sup>, with batch normalization, which couples the samples of a batch. Here its
+# statistics are of all ranks' rows: at each normalized layer the ranks add up the mean's sums, then the variance's, and
+# on the way back once more. That is little to send, and three more messages a layer for which all ranks wait, which the
+# model leaves out. Whether the paper's statistics were of 256 samples or of each GPU's 32, it does not say; the two are
+# different functions.
 #
 # ## 9. Exercises
 #

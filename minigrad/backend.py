@@ -222,46 +222,70 @@ def _run_slices(function, items):
         _inside.slice = before
 
 
+class Whole:
+    """A batch in one piece: what `Meeting` is for slices."""
+
+    samples = None
+
+    def total(self, arrays):
+        """The sums over the slices of arrays; not to be written to."""
+        return arrays
+
+
+WHOLE = Whole()
+
+
 class Meeting:
-    """`size` threads, each with a slice of one batch, that add up between them what depends on all of the batch.
+    """`size` threads that each work on a slice of one batch, and add up between them what depends on all of it.
 
     For nets that couple samples: at each `total` a slice waits for the others, so all of them must run at once.
+    samples: of the whole batch. ranks: the processes that have its slices, of which this one has `size`.
     """
 
-    def __init__(self, size):
-        self.size = size
-        self._here = threading.local()
+    def __init__(self, size, samples, ranks):
+        self.size, self.samples, self.ranks = size, samples, ranks
+        self._seat = threading.local()
 
     def run(self, function, items):
         """`[function(item) for item in items]`, an item a slice, each on its own thread with one BLAS thread.
 
         If one raises, those that wait for it end too, and its error is raised.
         """
-        places = list(zip(range(self.size), items, strict=True))
-        barrier, tables = threading.Barrier(self.size), ([None] * self.size, [None] * self.size)
+        items, table = list(items), _Table(self.size)
+        if len(items) != self.size:
+            raise ValueError(f"a meeting of {self.size} slices cannot have {len(items)} items")
 
-        def one(place, item):
-            self._here.seat = place, barrier, itertools.cycle(tables)
+        def add_up():  # by the last that comes, while the others wait
+            table.sums = self.ranks.total([functools.reduce(operator.add, column) for column in zip(*table.given)])
+
+        barrier = threading.Barrier(self.size, action=add_up)
+
+        def one(place):
+            self._seat.taken = place, table, barrier
             try:
-                return _run_slices(function, [item])[0]
+                return _run_slices(function, [items[place]])[0]
             except BaseException:
                 barrier.abort()
                 raise
 
         with one_blas_thread(), ThreadPoolExecutor(self.size) as pool:
-            futures = [pool.submit(one, *pair) for pair in places]
+            futures = [pool.submit(one, place) for place in range(self.size)]
         failures = [error for error in (future.exception() for future in futures) if error is not None]
         for error in sorted(failures, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error
         return [future.result() for future in futures]
 
     def total(self, arrays):
-        """The sums over the slices of arrays, equally many and equally large on all; the same bits on each."""
-        place, barrier, tables = self._here.seat
-        table = next(tables)  # not last time's, which another slice may still be reading
-        table[place] = arrays
+        """The sums over the slices of arrays, equally many and equally large on all; not to be written to."""
+        place, table, barrier = self._seat.taken
+        table.given[place] = arrays
         barrier.wait()
-        return [functools.reduce(operator.add, column) for column in zip(*table, strict=True)]
+        return table.sums  # the next ones are made when all have come again
+
+
+class _Table:
+    def __init__(self, size):
+        self.given, self.sums = [None] * size, None
 
 
 @functools.cache

@@ -84,9 +84,9 @@ class Objective:
             raise ValueError(f"Objective: rows must be at least 1, got {self.rows}")
         if not hasattr(self.ranks, "total"):
             raise TypeError(f"Objective: ranks must be minigrad.parallel.Ranks(communicator), got {self.ranks!r}")
-        if self.couples_samples and self.ranks.size > 1:
+        if self.couples_samples and self.ranks.size > 1 and not hasattr(self.net, "among"):
             raise NotImplementedError(
-                "Objective: a net that couples the samples of a batch cannot be spread over ranks"
+                "Objective: a net that couples the samples of a batch, and has no `among`, cannot be spread over ranks"
             )
 
     @property
@@ -113,7 +113,7 @@ class Objective:
         with self.ranks.together("value", theta, batch):
             x, t = self.checked(theta, batch)
             n = x.shape[0]
-            net, slices, run = self._cut(theta, n, self.rows)
+            net, slices, run = self.cut(theta, n, self.rows)
             parts = run(lambda rows: self._slice_value(theta, x, t, rows, n, net), slices)
         (value,) = self.ranks.total([sum(parts[1:], parts[0])])
         return self._finite(value + self._decay(theta), theta, x)
@@ -124,7 +124,7 @@ class Objective:
         with ranks.together("value_and_grad", theta, batch):
             x, t = self.checked(theta, batch)
             n = x.shape[0]
-            net, slices, run = self._cut(theta, n, self.rows)
+            net, slices, run = self.cut(theta, n, self.rows)
 
             def one_slice(rows):
                 r, J = linearize(lambda theta: net.apply(theta, x[rows]), theta)
@@ -166,7 +166,7 @@ class Objective:
         with ranks.together("linearize", theta, x):
             x = self.inputs(theta, x)
             n = x.shape[0]
-            net, slices, run = self._cut(theta, n)
+            net, slices, run = self.cut(theta, n)
             pairs = run(lambda rows: linearize(lambda theta: net.apply(theta, x[rows]), theta), slices)
         outputs, parts = zip(*pairs, strict=True)
         for J in parts:
@@ -180,7 +180,7 @@ class Objective:
         ranks = self._partners(theta)
         with ranks.together("predict", theta, x):
             x = self.inputs(theta, x)
-            net, slices, run = self._cut(theta, x.shape[0], self.rows)
+            net, slices, run = self.cut(theta, x.shape[0], self.rows)
             y = xp.concatenate(run(lambda rows: self.loss.predict(net.apply(theta, x[rows])), slices))
         return ranks.gathered(y, x.shape[0])
 
@@ -203,6 +203,8 @@ class Objective:
 
         One, whatever n is, where the net says that it couples the samples of a batch (batch normalization).
         """
+        if self._partners(theta).size > 1 and self.couples_samples:
+            raise NotImplementedError("a net that couples samples cannot be worked on by slices that do not meet")
         if type(theta) is Var or self.couples_samples:
             return [slice(None)]
         share = self.ranks.share(n)
@@ -212,13 +214,18 @@ class Objective:
             count = min(n, count * math.ceil(n / (limit * count)))
         return _equal(share, count)
 
-    def _cut(self, theta, n, limit=None):
-        """(net, slices of n rows, what runs them): of a net that couples samples, slices that meet, if it can."""
-        count = self._worth(theta, n) if self.couples_samples and hasattr(self.net, "among") else 1
-        if type(theta) is Var or count == 1:
-            return self.net, self.slices(theta, n, limit), parallel
-        meeting = Meeting(count)
-        return self.net.among(meeting), _equal(slice(0, n), count), meeting.run
+    def cut(self, theta, n, limit=None):
+        """(net, slices, run) for n rows: `slices`, or slices that meet, of a net that couples samples and allows it.
+
+        run(function, slices): function(slice) of each, as `parallel`.
+        """
+        if type(theta) is not Var and self.couples_samples and hasattr(self.net, "among"):
+            share = self.ranks.share(n)
+            count = self._worth(theta, share.stop - share.start)
+            if max(count, self.ranks.size) > 1:
+                meeting = Meeting(count, n, self.ranks)
+                return self.net.among(meeting), _equal(share, count), meeting.run
+        return self.net, self.slices(theta, n, limit), parallel
 
     def _worth(self, theta, n):
         """How many slices n rows are worth."""

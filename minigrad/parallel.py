@@ -30,6 +30,7 @@ bit for bit, if these compute alike: the same NumPy on the same kind of processo
     what is alike   with each forward pass all send a few bytes: which method, theta (all of it the first time, then a
                     sample of its numbers), a sample of the targets, shapes, threads. Where these differ, all ranks
                     raise ValueError
+    normalization   of a batch-normalized net is by the statistics of all ranks' rows, which are added up layer by layer
     a rank fails    inside a forward pass: it raises its error, the others RuntimeError. Elsewhere (no memory left, a
                     callback that raises) the others wait: `python -m mpi4py` then ends all ranks, by MPI_Abort
     on a GPU        messages go through the host
@@ -46,6 +47,7 @@ import numpy as np
 
 from .backend import asarray, is_array, threads, to_host, xp
 
+DONE, FAILED, ADDING = range(3)  # how far a rank is inside of `together`
 WORD = 64  # bytes that `agreed` sends
 SAMPLE = 1024  # numbers of theta, and of the targets, that are compared at a forward pass
 
@@ -90,6 +92,7 @@ class Ranks:
         self.comm, self.size, self.rank = comm, comm.Get_size(), comm.Get_rank()
         self.leads = self.rank == 0
         self.met = False  # has all of theta been compared?
+        self.doing = None  # inside of `together`: what
 
     def share(self, n):
         """This rank's rows of n: runs of equal length, or one apart. Raises ValueError for fewer rows than ranks."""
@@ -101,7 +104,12 @@ class Ranks:
         return [n * rank // self.size for rank in range(self.size + 1)]
 
     def total(self, arrays):
-        """The sums over ranks, all in one message; new arrays, in the dtype that all of them have together."""
+        """The sums over ranks, all in one message; new arrays, in the dtype that all of them have together.
+
+        Inside of `together`, where a rank may have failed since, all ask each other first.
+        """
+        if self.doing:
+            self._alike(self.doing, ADDING)
         sent = to_host(xp.concatenate([array.reshape(-1) for array in arrays]))
         received = np.empty_like(sent)
         self.comm.Allreduce(np.ascontiguousarray(sent), received)
@@ -140,20 +148,41 @@ class Ranks:
             x, *t = data if isinstance(data, tuple) else (data,)
             seen = ", ".join([_kind(x), *map(_known, t)])
             doing = f"{what} at theta {_known(theta, not self.met)} on {seen}, {threads()} threads"
-        failed = True
+        self.doing = doing
         try:
             yield
-            failed = False
+        except BaseException:
+            if self.doing:  # else this is what the others' failure led to
+                self._tell(doing, FAILED)
+            raise
         finally:
-            found = np.empty((self.size, 2), np.int64)
-            self.comm.Allgather(np.array([zlib.crc32(doing.encode()), failed]), found)
-        here = f"this is rank {self.rank} of {self.size}, {doing}"
-        others = np.flatnonzero(found[:, 0] != found[self.rank, 0]).tolist()
-        if others:
-            raise ValueError(f"the ranks are not alike: ranks {others} do something else; {here}")
-        if found[:, 1].any():
-            raise RuntimeError(f"ranks {np.flatnonzero(found[:, 1]).tolist()} failed, their errors say why; {here}")
+            self.doing = None
+        self._alike(doing, DONE)
         self.met = self.met or theta is not None
+
+    def _alike(self, doing, how_far):
+        """Raise, on all ranks, where one does something else, has failed, or is not as far as this one."""
+        what, far = self._tell(doing, how_far).T
+        here = f"this is rank {self.rank} of {self.size}, {doing}"
+        others, failed = what != what[self.rank], far == FAILED
+        if not failed.any():
+            others |= far != how_far
+        if others.any() or failed.any():
+            self.doing = None
+        if others.any():
+            raise ValueError(f"the ranks are not alike: ranks {_listed(others)} do something else; {here}")
+        if failed.any():
+            raise RuntimeError(f"ranks {_listed(failed)} failed, their errors say why; {here}")
+
+    def _tell(self, doing, how_far):
+        """(what it does, how far it is) of each rank, as numbers."""
+        found = np.empty((self.size, 2), np.int64)
+        self.comm.Allgather(np.array([zlib.crc32(doing.encode()), how_far]), found)
+        return found
+
+
+def _listed(ranks):
+    return np.flatnonzero(ranks).tolist()
 
 
 def _kind(thing):

@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import Objective, fit
 from minigrad.backend import asarray
 from minigrad.losses import Categorical
-from minigrad.nets import mlp
+from minigrad.nets import BatchNorm, mlp
 from minigrad.optimizers import (
     ACP,
     EKFAC,
@@ -44,6 +44,8 @@ LISTED = {
     "K-FAC, empirical": KFAC(kind="empirical", lr=0.1, momentum=0.5, damping=FixedDamping(0.3)),
     "PRONG": PRONG(0.1, momentum=0.9, interval=2, samples=20),
     "PRONG, diagonal": PRONG(0.1, interval=2, samples=20, diagonal=True, signal=0.1),
+    "SGD, normalized net": SGD(0.3, momentum=0.9),
+    "PRONG+": PRONG(0.1, momentum=0.9, interval=2, samples=20),
 }
 OTHERS = {
     "EKFAC": EKFAC(interval=2),
@@ -56,14 +58,16 @@ OTHERS = {
     "TONGA": TONGA(),
     "HCGD": HCGD(),
     "natural descent": NaturalDescent(metric="mc"),
+    "natural gradient, normalized net": NaturalGradient(metric_batch=13),
+    "HCGD, normalized net": HCGD(),
 }
 METHODS = LISTED | OTHERS
 
 
-def problem(dtype="float64", loss=None, ranks=ALONE, weight_decay=0.01):
+def problem(dtype="float64", loss=None, ranks=ALONE, weight_decay=0.01, normalization=None):
     """(objective, theta, (x, t)) of a small net, the same on all ranks."""
     rng, loss = np.random.default_rng(0), loss or Categorical()
-    net = mlp([6, 5, 4])
+    net = mlp([6, 5, 4], normalization=normalization)
     x = rng.standard_normal((N, 6)).astype(dtype)
     t = rng.integers(0, 4, N) if isinstance(loss, Categorical) else rng.random((N, 4)).astype(dtype)
     return Objective(net, loss, weight_decay, ranks=ranks), net.init(rng, dtype), (asarray(x), asarray(t))
@@ -71,7 +75,8 @@ def problem(dtype="float64", loss=None, ranks=ALONE, weight_decay=0.01):
 
 def trained(name, dtype="float64", ranks=ALONE, loss=None):
     """theta after a few updates."""
-    objective, theta, (x, t) = problem(dtype, loss, ranks)
+    normalization = BatchNorm() if name == "PRONG+" or "normalized" in name else None
+    objective, theta, (x, t) = problem(dtype, loss, ranks, normalization=normalization)
     optimizer, rng = METHODS[name], np.random.default_rng(5)
     draw = lambda size: (x[-size:], t[-size:])
     state = optimizer.init(objective, theta)

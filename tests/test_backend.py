@@ -14,6 +14,7 @@ import pytest
 
 from minigrad import backend
 from minigrad.backend import parallel, xp
+from minigrad.parallel import ALONE
 from tests.fake_device import DeviceArray, fake_cupy, fake_device, installed
 from tests.helpers import close, dev, host_only
 
@@ -214,11 +215,12 @@ def test_parallel_runs_side_by_side_in_equal_runs(three_threads):
 @host_only
 def test_with_costs_the_runs_have_about_equal_sums_of_them(three_threads, monkeypatch):
     monkeypatch.setattr(backend, "WORTH_A_THREAD", 1)
-    costs, runs = [1, 2, 3, 8, 10, 1], {}
+    costs, runs, meet = [1, 2, 3, 8, 10, 1], {}, threading.Barrier(3)
 
     def work(i):
         runs.setdefault(threading.current_thread().name, []).append(costs[i])
-        time.sleep(0.01)
+        if costs[i] in (3, 8, 10):  # each run's first: no thread takes two runs
+            meet.wait(10)
         return i * i
 
     assert parallel(work, range(6), cost=lambda i: costs[i]) == [0, 1, 4, 9, 16, 25]
@@ -308,7 +310,7 @@ def test_one_item_or_one_thread_is_a_plain_loop(monkeypatch, three_threads):
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_a_meeting_adds_up_between_slices(size):
     """As often as they like, in the slices' order whoever comes first, and on one or another thread a slice."""
-    meeting = backend.Meeting(size)
+    meeting = backend.Meeting(size, size, ALONE)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((20, size, 3)).astype("float32")
 
@@ -334,7 +336,7 @@ def test_a_meeting_adds_up_between_slices(size):
 @pytest.mark.parametrize("turn", [0, 1, 2])
 def test_a_failure_ends_the_meeting(bad, turn):
     """The others, who wait, end as well; the error that comes through is the one that was the reason."""
-    meeting, ended = backend.Meeting(3), []
+    meeting, ended = backend.Meeting(3, 3, ALONE), []
 
     def work(place):
         try:
@@ -353,19 +355,19 @@ def test_a_failure_ends_the_meeting(bad, turn):
 
 def test_a_meeting_needs_an_item_a_slice():
     for items in (range(1), range(3)):
-        with pytest.raises(ValueError, match="argument 2 is"):
-            backend.Meeting(2).run(lambda i: i, items)
+        with pytest.raises(ValueError, match="a meeting of 2 slices cannot have"):
+            backend.Meeting(2, 2, ALONE).run(lambda i: i, items)
 
 
 @host_only
 def test_a_meeting_takes_place_wherever_it_is_called(three_threads):
     """Inside a slice, or with one thread, where `parallel` is a plain loop: its threads are its own."""
-    meeting = backend.Meeting(2)
+    meeting = backend.Meeting(2, 2, ALONE)
     meet = lambda i: meeting.run(lambda place: (meeting.total([place])[0], blas_threads()), range(2))
     with backend.one_thread():
         assert [total for total, _ in meet(0)] == [1, 1]
         assert backend.threads() == 1
-    both = parallel(lambda i: backend.Meeting(2).run(lambda place: backend.threads(), range(2)), range(2))
+    both = parallel(lambda i: backend.Meeting(2, 2, ALONE).run(lambda place: backend.threads(), range(2)), range(2))
     assert both == [[1, 1]] * 2
     assert {count for _, counts in meet(0) for count in counts} == {1}
 

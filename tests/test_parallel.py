@@ -30,7 +30,7 @@ from minigrad.curvature import (
 from minigrad.curvature.layers import affine_layers
 from minigrad.function_space.distance import mean_square_and_grad
 from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import Dropout, mlp
+from minigrad.nets import BatchNorm, Dropout, Layout, MeanOnly, mlp
 from minigrad.optimizers import SGD
 from minigrad.parallel import ALONE, Ranks
 from minigrad.training import checkpoint as checkpoints
@@ -156,6 +156,34 @@ def test_objective(size, loss, sliced):
     expected = work(ALONE)
     for a, b in zip(alike(spread(size, work)), expected, strict=True):
         close(a, b, rtol=1e-13)
+
+
+@sizes
+@pytest.mark.parametrize("normalization", [BatchNorm(), MeanOnly()], ids=["batch", "mean only"])
+def test_a_net_that_couples_samples(size, normalization, sliced):
+    """Its statistics are of all ranks' rows: forward, backward, and in every product."""
+
+    def work(ranks):
+        the, theta, (x, t) = problem(ranks=ranks, normalization=normalization)
+        v, u, f = (np.random.default_rng(1).standard_normal(shape) for shape in (theta.size, (N, 4), (N, 4)))
+        value, g, r, J = the.value_grad_and_linearize(theta, (x, t))
+        found = [value, g, *the.value_and_grad(theta, (x, t)), the.value(theta, (x, t)), r, the.predict(theta, x)]
+        found += [J.rop(v), J.lop(u), fisher(the, theta, x) @ v, gauss_newton(the, theta, (x, t)) @ v]
+        return [np.asarray(a) for a in (*found, *mean_square_and_grad(the, theta, x, f))]
+
+    expected = work(ALONE)
+    for a, b in zip(alike(spread(size, work)), expected, strict=True):
+        close(a, b, rtol=1e-11)
+
+    def second(ranks):
+        the, theta, (x, t) = problem(ranks=ranks, normalization=normalization)
+        return [hessian(the, theta, (x, t)) @ theta]
+
+    for found in spread(size, second):
+        if size == 1:
+            close(found[0], second(ALONE)[0])
+        else:
+            assert isinstance(found, NotImplementedError) and "slices that do not meet" in str(found)
 
 
 def curvatures(ranks, loss=None):
@@ -413,6 +441,62 @@ def test_a_rank_that_fails_alone():
         )
 
 
+@pytest.mark.parametrize("layer", ["layer0", "layer1", "layer2"])
+def test_a_rank_that_fails_between_sums(layer, sliced):
+    """Of a net that couples samples, the others wait for its sums: they hear of it there, or at the end of the pass."""
+
+    class Failing:
+        couples_samples = True
+
+        def __init__(self, net, fails):
+            self.net, self.fails, self.layout, self.work = net, fails, net.layout, net.work
+
+        def among(self, slices):
+            return Failing(self.net.among(slices), self.fails)
+
+        def apply(self, theta, x):
+            p = self.layout.views(theta)
+            if self.fails:
+                p[layer] = p[layer][1:]
+            return self.net(p, x)
+
+    def work(ranks):
+        the, theta, (x, t) = problem(ranks=ranks)
+        net = Failing(mlp([6, 5, 5, 4], normalization=BatchNorm()), ranks.rank == 1)
+        return replace(the, net=net).value_and_grad(net.net.init(np.random.default_rng(0), "float64"), (x, t))
+
+    first, (kind, message), third = errors(3, work)
+    assert kind is ValueError and f"affine {layer!r} of shapes" in message
+    for rank, (kind, message) in ((0, first), (2, third)):
+        assert kind is RuntimeError
+        assert message.startswith(f"ranks [1] failed, their errors say why; this is rank {rank} of 3, value_and_grad")
+
+
+def test_ranks_with_other_nets_to_add_up_for():
+    """One has a layer more to normalize: it waits where the others are done."""
+
+    def work(ranks):
+        the, *_, (x, t) = problem(ranks=ranks)
+        net = mlp([6, *([5, 5] if ranks.rank else [5]), 4], normalization=BatchNorm())
+        padded = replace(the, net=Padded(net))
+        return padded.value(np.full(300, 0.1), (x, t))
+
+    class Padded:
+        couples_samples = True
+
+        def __init__(self, net):
+            self.net, self.layout = net, Layout({"all": (300,)})
+
+        def among(self, slices):
+            return Padded(self.net.among(slices))
+
+        def apply(self, theta, x):
+            return self.net.apply(theta[: self.net.layout.size], x)
+
+    for rank, (kind, message) in enumerate(errors(2, work)):
+        assert kind is ValueError and f"the ranks are not alike: ranks [{1 - rank}] do something else" in message
+
+
 def test_numbers_that_are_not_finite_are_seen_by_all():
     def work(ranks):
         the, theta, (x, t) = problem(ranks=ranks)
@@ -428,7 +512,7 @@ def test_bad_ranks():
         replace(the, ranks=Communicator(0, None, [None]))
     coupled = Recording(the.net)
     coupled.couples_samples = True
-    with pytest.raises(NotImplementedError, match="couples the samples of a batch cannot be spread over ranks"):
+    with pytest.raises(NotImplementedError, match="couples the samples of a batch, and has no `among`, cannot be"):
         replace(the, net=coupled, ranks=Ranks(Communicator(0, None, [None] * 2)))
     assert replace(the, net=coupled, ranks=Ranks(Communicator(0, None, [None]))).couples_samples
 

@@ -10,14 +10,13 @@ With c = gamma / s its R-op and L-op are
 so a pass reads its rows twice: for two sums, and to mix them with y's rows.
 
 Where the batch is cut in slices that are worked on at once, each with a tape of its own, sums over the batch are
-`among.total`s of the slices' sums. That map, from what each slice has to what all then have, is its own transpose: the
-cotangent of each slice's sum is the total of the cotangents of what the slices received.
+`among.total`s of the slices' sums (`backend.Meeting`). That map, from what each slice has to what all then have, is its
+own transpose: the cotangent of each slice's sum is the total of the cotangents of what the slices received.
 """
 
 import math
 
-from ..backend import xp
-from ..parallel import ALONE
+from ..backend import WHOLE, xp
 from . import ops
 from .tape import Joint, Linear, Var, keeping, primitive
 
@@ -29,8 +28,8 @@ def _batch_norm(a, scale, shift, *, epsilon, among):
         raise ValueError(
             f"scale {scale.shape} and shift {shift.shape} do not match a {a.shape}: expected {a.shape[-1:]}"
         )
-    rows = rows_of(a)
-    total, n = among.total([ops.sum_of_rows(rows), rows.shape[0]])
+    rows, n = rows_of(a), row_count(a, among)
+    (total,) = among.total([ops.sum_of_rows(rows)])
     y = rows - total / n
     (squares,) = among.total([_dots(y, y)])
     inverse = 1.0 / xp.sqrt(squares / n + epsilon)
@@ -42,7 +41,7 @@ def _batch_norm(a, scale, shift, *, epsilon, among):
 
 @_batch_norm.linear("jointly")
 def _(out, a, scale, shift, *, kept, epsilon, among):
-    y, inverse, n = kept or _standardized(rows_of(a), epsilon)
+    y, inverse, n = kept or _standardized(a, epsilon, among)
     c, shape = scale * inverse, out.shape
 
     def rop(v, v_scale, v_shift):
@@ -62,7 +61,7 @@ def _(out, a, scale, shift, *, kept, epsilon, among):
     return Joint(rop, lop)
 
 
-def batch_norm(a, scale, shift, epsilon=0.0, among=ALONE):
+def batch_norm(a, scale, shift, epsilon=0.0, among=WHOLE):
     """scale (a - mu) / sqrt(var + epsilon) + shift for a (N, ..., k), scale and shift (k,): see above.
 
     mu and var (k,) are over all axes but the last, and derivatives go through them. among: who has the batch's other
@@ -71,18 +70,17 @@ def batch_norm(a, scale, shift, epsilon=0.0, among=ALONE):
     return _batch_norm(a, scale, shift, epsilon=epsilon, among=among)
 
 
-def _standardized(rows, epsilon):
-    """(y, 1 / s, N), to be differentiated again; all rows are here."""
-    centred = centre(rows)
-    inverse = 1.0 / ops.sqrt(ops.mean(centred * centred, 0) + epsilon)
-    return centred * inverse, inverse, rows.shape[0]
+def _standardized(a, epsilon, among):
+    """(y, 1 / s, N), to be differentiated again."""
+    n = row_count(a, among)
+    centred = rows_of(centre(a, among))
+    inverse = 1.0 / ops.sqrt(_total(ops.sum(centred * centred, axis=0), among=among) / n + epsilon)
+    return centred * inverse, inverse, n
 
 
-def centre(a, among=ALONE):
+def centre(a, among=WHOLE):
     """a (N, ..., k) less its mean over all axes but the last. among: who has the batch's other rows, if any."""
-    rows = rows_of(a)
-    (n,) = among.total([rows.shape[0]])
-    return a - _total(ops.sum(rows, axis=0), among=among) * (1.0 / n)
+    return a - _total(ops.sum(rows_of(a), axis=0), among=among) / row_count(a, among)
 
 
 @primitive
@@ -100,6 +98,11 @@ def _(y, x, *, among):
 def rows_of(a):
     """a (N, ..., k) as a matrix: what mean and variance are over, one row a sample, or a sample's place."""
     return ops.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+
+
+def row_count(a, among):
+    """N, of the whole batch."""
+    return (among.samples or a.shape[0]) * math.prod(a.shape[1:-1])
 
 
 def _sums(v):

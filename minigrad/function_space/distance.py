@@ -10,7 +10,7 @@ each has its name. Functions are given by their outputs y (N, ...) on the same i
 """
 
 from ..autodiff import linearize
-from ..backend import item, parallel, xp
+from ..backend import item, xp
 from ..linalg.vectors import add_up
 
 
@@ -50,13 +50,15 @@ def mean_square_and_grad(objective, theta, x, f):
     if f.shape[:1] != (n,):
         raise ValueError(f"distance: need outputs of the same inputs, got {f.shape[:1]} of them for {n} inputs")
 
+    net, slices, run = objective.cut(theta, n, objective.rows)
+
     def one_slice(rows):
-        y, J = linearize(lambda theta: objective.loss.predict(objective.net.apply(theta, x[rows])), theta)
+        y, J = linearize(lambda theta: objective.loss.predict(net.apply(theta, x[rows])), theta)
         check_outputs(y.shape, f[rows])
         e = y - f[rows]
         return xp.dot(e.reshape(-1), e.reshape(-1)), J.lop(e * (2.0 / n))
 
-    squares, gradients = zip(*parallel(one_slice, objective.slices(theta, n, objective.rows)), strict=True)
+    squares, gradients = zip(*run(one_slice, slices), strict=True)
     square, g = objective.ranks.total([sum(squares[1:], squares[0]), add_up(gradients)])
     return item(square) / n, g
 

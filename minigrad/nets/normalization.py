@@ -19,9 +19,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..autodiff.normalization import batch_norm, centre, rows_of
-from ..backend import xp
-from ..parallel import ALONE
+from ..autodiff.normalization import batch_norm, centre, row_count, rows_of
+from ..backend import WHOLE, xp
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class BatchNorm:
 
     epsilon: float = 1e-5
     population: dict | None = field(default=None, repr=False, compare=False)
-    among: object = field(default=ALONE, repr=False, compare=False)
+    among: object = field(default=WHOLE, repr=False, compare=False)
 
     start: ClassVar = {"scale": 1.0, "shift": 0.0}  # parameters, and what they are at first
 
@@ -67,7 +66,7 @@ class MeanOnly:
     """
 
     population: dict | None = field(default=None, repr=False, compare=False)
-    among: object = field(default=ALONE, repr=False, compare=False)
+    among: object = field(default=WHOLE, repr=False, compare=False)
 
     start: ClassVar = {"shift": 0.0}
 
@@ -84,7 +83,7 @@ class MeanOnly:
         return (rows_of(a).mean(axis=0),)
 
 
-def check_batch(a, name, among=ALONE):
-    """Raise ValueError for a single row that has no others: less its mean it is zero, whatever the weights."""
-    if among.size == 1 and math.prod(a.shape[:-1]) < 2:
+def check_batch(a, name, among=WHOLE):
+    """Raise ValueError for a batch of a single row: less its mean it is zero, whatever the weights."""
+    if row_count(a, among) < 2:
         raise ValueError(f"batch normalization of {name!r} needs at least two samples, got a batch of {a.shape[0]}")
