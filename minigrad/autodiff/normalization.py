@@ -51,10 +51,7 @@ def _(out, a, scale, shift, *, kept, epsilon, among):
 
     def lop(u):
         u = rows_of(u)
-        own = (
-            _dots(y, u),
-            _sums(u),
-        )  # of this slice's rows: cotangents of scale and shift, added up with all parameters'
+        own = [_dots(y, u), _sums(u)]  # for scale and shift; a gradient's slices are added up in the end
         dots, sums = among.total(own)
         return ops.reshape(_mixed(u, c, y, -c * dots / n, -c * sums / n), shape), *own
 
