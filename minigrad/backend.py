@@ -249,7 +249,7 @@ class Meeting:
     def run(self, function, items):
         """`[function(item) for item in items]`, an item a slice, each on its own thread with one BLAS thread.
 
-        If one raises, those that wait for it end too, and its error is raised.
+        The first's is the caller's. If one raises, those that wait for it end too, and its error is raised.
         """
         items, table = list(items), _Table(self.size)
         if len(items) != self.size:
@@ -260,20 +260,21 @@ class Meeting:
 
         barrier = threading.Barrier(self.size, action=add_up)
 
-        def one(place):
+        def outcome(place):
             self._seat.taken = place, table, barrier
             try:
-                return _run_slices(function, [items[place]])[0]
-            except BaseException:
+                return _run_slices(function, [items[place]])[0], None
+            except BaseException as error:
                 barrier.abort()
-                raise
+                return None, error
 
-        with one_blas_thread(), ThreadPoolExecutor(self.size) as pool:
-            futures = [pool.submit(one, place) for place in range(self.size)]
-        failures = [error for error in (future.exception() for future in futures) if error is not None]
-        for error in sorted(failures, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+        with one_blas_thread(), ThreadPoolExecutor(max(1, self.size - 1)) as pool:
+            others = [pool.submit(outcome, place) for place in range(1, self.size)]
+            outcomes = [outcome(0), *(other.result() for other in others)]
+        errors = [error for _, error in outcomes if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error
-        return [future.result() for future in futures]
+        return [result for result, _ in outcomes]
 
     def total(self, arrays):
         """The sums over the slices of arrays, equally many and equally large on all; not to be written to."""

@@ -307,7 +307,7 @@ def test_one_item_or_one_thread_is_a_plain_loop(monkeypatch, three_threads):
 # --- slices that meet -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_a_meeting_adds_up_between_slices(size):
     """As often as they like, in the slices' order whoever comes first, and on one or another thread a slice."""
     meeting = backend.Meeting(size, size, ALONE)
@@ -325,7 +325,7 @@ def test_a_meeting_adds_up_between_slices(size):
 
     for _ in range(2):
         places, threads, found = zip(*meeting.run(work, range(size)), strict=True)
-        assert places == tuple(range(size)) and len(set(threads)) == size
+        assert places == tuple(range(size)) and len(set(threads)) == size and threads[0] == threading.get_ident()
         for sums in found:
             for turn, (total, count) in enumerate(sums):
                 in_order = functools.reduce(lambda total, row: total + row, x[turn])
