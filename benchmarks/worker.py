@@ -54,7 +54,7 @@ class Server:
         del result
         self.seconds = min(self.time(1), self.time(1))
         self.inner = max(FEWEST_PRODUCTS if work.kind == "products" else 1, math.ceil(TURN_SECONDS / self.seconds))
-        reply = {"seconds": self.seconds * self.inner}
+        reply = {"seconds": self.seconds * (self.inner + (self.seconds < LONG))}  # of a turn
         if answer is not None:
             reply["loss"], reply["marks"] = answer[0], works.fingerprint(answer[1])
         return reply
