@@ -1,5 +1,6 @@
 """Fixtures for every test. MINIGRAD_BACKEND=cupy runs the whole suite on a GPU."""
 
+import signal
 import sys
 from contextlib import nullcontext
 
@@ -12,6 +13,7 @@ from tests.fake_device import fake_device
 
 settings.register_profile("minigrad", deadline=None, derandomize=True)
 settings.load_profile("minigrad")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to Ctrl-C
 
 
 def pytest_collection_modifyitems(items):
