@@ -6,6 +6,7 @@ import pytest
 import minigrad
 from minigrad import Objective, backend
 from minigrad.autodiff import check, linearize
+from minigrad.autodiff.normalization import batch_norm
 from minigrad.curvature import fisher, gauss_newton, hessian, input_moments, kronecker_factors, per_sample_gradients
 from minigrad.losses import Bernoulli, Categorical, Gaussian
 from minigrad.nets import (
@@ -416,3 +417,10 @@ def test_fit_trains_on_batches_and_evaluates_settled(part):
 
 def test_a_checkpoint_knows_the_normalization():
     assert "BatchNorm(epsilon=0.1)" in repr(mlp(SIZES, normalization=BatchNorm(0.1)))
+
+
+@pytest.mark.parametrize(("scale", "shift"), [((2,), (3,)), ((3,), (1,)), ((1, 3), (1, 3)), ((), ())])
+def test_scale_and_shift_of_other_shapes_are_refused(scale, shift):
+    """They would be broadcast without a word."""
+    with pytest.raises(ValueError, match=r"batch_norm of shapes \(4, 3\), .* do not match a \(4, 3\): expected \(3,\)"):
+        batch_norm(dev(np.ones((4, 3))), dev(np.ones(scale)), dev(np.ones(shift)))
