@@ -326,9 +326,11 @@ def _by_offset(x, window, places):
 def _(y, x, *, window):
     shape, pooled = _shape(x), _shape(y)
     index = _largest(untraced(x), untraced(y), window).reshape(-1)
+    apart = all(step >= size for step, size in zip(window.stride, window.kernel, strict=True))  # no pixel is read twice
+    flat, size = (lambda v: ops.reshape(v, (-1,))), math.prod(shape)
     return Linear(
-        rop=lambda v: ops.reshape(ops.reshape(v, (-1,))[index], pooled),
-        lop=lambda u: ops.reshape(ops.scatter(ops.reshape(u, (-1,)), key=index, shape=(math.prod(shape),)), shape),
+        rop=lambda v: ops.reshape(flat(v)[index], pooled),
+        lop=lambda u: ops.reshape(ops.scatter(flat(u), key=index, shape=(size,), once=apart), shape),
     )
 
 

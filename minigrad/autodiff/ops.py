@@ -386,17 +386,17 @@ getitem.linear(0)(lambda y, x, *, key: _extract(key, x.shape))
 
 
 @primitive
-def scatter(u, *, key, shape):
-    """zeros of `shape` with out[key] += u, repeated indices adding up: the adjoint of x[key]"""
+def scatter(u, *, key, shape, once=False):
+    """zeros of `shape` with out[key] += u, repeated indices adding up: the adjoint of x[key]. once: none is repeated"""
     out = xp.zeros(shape, u.dtype)
-    if _is_basic(key):
+    if once or _is_basic(key):
         out[key] = u
     else:
         scatter_add(out, key, u)
     return out
 
 
-scatter.linear(0)(lambda y, u, *, key, shape: _extract(key, shape).T)
+scatter.linear(0)(lambda y, u, *, key, shape, once=False: _extract(key, shape).T)
 
 
 def _extract(key, shape):
@@ -624,7 +624,7 @@ def matmul(a, b):
 
 
 @primitive
-def _affine(h, W, *, name):
+def _affine(h, W, *, name, across=None):
     """h @ W[:-1] + W[-1]"""
     if h.ndim < 1 or W.ndim != 2 or h.shape[-1] + 1 != W.shape[0]:
         expected = (*h.shape[:-1], W.shape[0] - 1) if W.ndim == 2 else "(..., in) with W (in + 1, out)"
@@ -635,13 +635,14 @@ def _affine(h, W, *, name):
 
 
 @_affine.linear(0)
-def _(a, h, W, *, name):
+def _(a, h, W, *, name, across=None):
     weights, shape = W[:-1], h.shape
-    return Linear(lambda v: v @ weights, lambda u: reshape(_rows(u) @ weights.T, shape))  # one product, not a stack
+    across = weights.T if across is None or type(W) is Var else across
+    return Linear(lambda v: v @ weights, lambda u: reshape(_rows(u) @ across, shape))  # one product, not a stack
 
 
 @_affine.linear(1)
-def _(a, h, W, *, name):
+def _(a, h, W, *, name, across=None):
     rows = _rows(h)
 
     def rop(V):
@@ -675,6 +676,25 @@ def affine(h, W, name=None):
     W may be a matrix in other coordinates: whatever has `affine(h, name)` (a whitened layer's) is asked for it.
     """
     return W.affine(h, name) if hasattr(W, "affine") else _affine(h, W, name=name)
+
+
+class _Reused:
+    """A matrix that many affine layers share, and the transpose of its weights."""
+
+    def __init__(self, W):
+        self.W, self.across = W, xp.ascontiguousarray(untraced(W)[:-1].T)
+
+    def affine(self, h, name):
+        return _affine(h, self.W, name=name, across=self.across)
+
+
+def reused(W):
+    """W for many calls of `affine` with few rows each: its transpose is laid out anew, once, in the order of memory.
+
+    For 32 rows that takes a third off the products u W', which otherwise read W against its order; where rows are many,
+    they hide it. A W in other coordinates stays as it is.
+    """
+    return W if hasattr(W, "affine") else _Reused(W)
 
 
 # --- arguments ------------------------------------------------------------------------------------------

@@ -1,19 +1,52 @@
-"""The cell of a recurrent net as one primitive: long short-term memory (Hochreiter & Schmidhuber 1997), with the forget
-gate of Gers, Schmidhuber & Cummins (2000).
+"""A step of a recurrent net as two primitives around an affine layer: long short-term memory (Hochreiter & Schmidhuber
+1997), with the forget gate of Gers, Schmidhuber & Cummins (2000).
 
 The tape's operations have one output, so the state is one matrix, s = (h | c): the cell's output beside its memory.
 """
 
 from ..backend import xp
 from .ops import concatenate, sigmoid, tanh
-from .tape import Joint, keeping
+from .tape import Joint, keeping, primitive
+
+
+def _cells(s):
+    """H of a state (N, 2 H), or 0 if it is none."""
+    return s.shape[1] // 2 if s.ndim == 2 and s.shape[1] % 2 == 0 else 0
+
+
+@primitive
+def _lstm_input(x, s):
+    """(x | h)"""
+    H = _cells(s)
+    if H < 1 or x.ndim != 2 or len(x) != len(s):
+        raise ValueError(f"x {x.shape} does not match the state {s.shape}: expected x (N, n_in) and (h | c) (N, 2 H)")
+    return xp.concatenate([x, s[:, :H]], axis=1)
+
+
+@_lstm_input.linear("jointly")
+def _(y, x, s):
+    n_in = x.shape[1]
+
+    def lop(u):
+        u_h = u[:, n_in:]
+        return u[:, :n_in], concatenate([u_h, xp.zeros(u_h.shape, u.dtype)], axis=1)
+
+    return Joint(lstm_input, lop)
+
+
+def lstm_input(x, s):
+    """What the affine layer of a step sees: (x | h) of its input x (N, n_in) and the state s = (h | c) (N, 2 H).
+
+    Raises ValueError unless the shapes are these.
+    """
+    return _lstm_input(x, s)
 
 
 @keeping
 def _lstm_cell(a, s):
     """(h' | c') of one step; kept: gates, g and tanh c'"""
-    H = s.shape[-1] // 2 if s.ndim == 2 else 0
-    if H < 1 or s.shape[1] != 2 * H or a.shape != (s.shape[0], 4 * H):
+    H = _cells(s)
+    if H < 1 or a.shape != (len(s), 4 * H):
         raise ValueError(f"a {a.shape} does not match the state {s.shape}: expected a (N, 4 H) and (h | c) (N, 2 H)")
     gates, g = sigmoid.value(a[:, : 3 * H]), xp.tanh(a[:, 3 * H :])
     y = xp.empty(s.shape, xp.result_type(gates, s))

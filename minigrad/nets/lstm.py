@@ -12,7 +12,7 @@ from functools import cached_property
 from numbers import Integral
 
 from ..autodiff import ops
-from ..autodiff.recurrent import lstm_cell
+from ..autodiff.recurrent import lstm_cell, lstm_input
 from ..backend import xp
 from .init import Glorot
 from .layout import Layout
@@ -24,7 +24,7 @@ class LSTM:
 
     net(p, x): x (N, T, n_in) -> r (N, n_out), p a dict of views: "lstm" (n_in + hidden + 1, 4 hidden), whose columns
     are the gates i, f, o and the candidate g, and "output" (hidden + 1, n_out). net.apply(theta, x): the same from flat
-    theta. The tape has four nodes a step, so memory grows like T.
+    theta. The tape has three nodes a step, so memory grows like T.
     """
 
     n_in: int
@@ -56,11 +56,10 @@ class LSTM:
     def __call__(self, p, x):
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != self.n_in:
             raise ValueError(f"lstm: x must have shape (N, T, {self.n_in}) with T at least 1, got {x.shape}")
-        H = self.hidden
+        H, W = self.hidden, ops.reused(p["lstm"])
         s = xp.zeros((x.shape[0], 2 * H), x.dtype)
         for t in range(x.shape[1]):
-            a = ops.affine(ops.concatenate([x[:, t], s[:, :H]], axis=1), p["lstm"], name="lstm")
-            s = lstm_cell(a, s)
+            s = lstm_cell(ops.affine(lstm_input(x[:, t], s), W, name="lstm"), s)
         return ops.affine(s[:, :H], p["output"], name="output")
 
     def apply(self, theta, x):

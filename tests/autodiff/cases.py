@@ -451,7 +451,17 @@ def _cell(a, s):
     return y
 
 
-RECURRENT = rows("lstm_cell", recurrent.lstm_cell, _cell, ((3, 8), (3, 4)), ((1, 4), (1, 2)), ((0, 8), (0, 4)))
+def _input(x, s):
+    """(x | h), row by row."""
+    return np.array([[*row, *state[: len(state) // 2]] for row, state in zip(x, s, strict=True)]).reshape(
+        len(x), x.shape[1] + s.shape[1] // 2
+    )
+
+
+RECURRENT = [
+    *rows("lstm_cell", recurrent.lstm_cell, _cell, ((3, 8), (3, 4)), ((1, 4), (1, 2)), ((0, 8), (0, 4))),
+    *rows("lstm_input", recurrent.lstm_input, _input, ((3, 2), (3, 4)), ((1, 1), (1, 2)), ((0, 2), (0, 4))),
+]
 
 
 def _normalized(a, scale, shift, epsilon=0.0):

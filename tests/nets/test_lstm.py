@@ -9,7 +9,7 @@ import pytest
 
 from minigrad import Objective
 from minigrad.autodiff import check, grad, linearize, ops
-from minigrad.autodiff.recurrent import lstm_cell
+from minigrad.autodiff.recurrent import lstm_cell, lstm_input
 from minigrad.curvature import gauss_newton, hessian
 from minigrad.losses import Categorical
 from minigrad.nets import FanIn, Glorot, lstm
@@ -160,7 +160,7 @@ def test_extreme_pre_activations_saturate():
 
 
 def test_the_tape_is_linear_in_the_length(rng):
-    """Four nodes a step (h, (x h), a, s), whatever the length; the matrix is one parameter."""
+    """Three nodes a step ((x h), a, s), whatever the length; the matrix is one parameter."""
     net, counts = lstm(1, 2, 1), []
     for T in (1, 2, 5, 9):
         _, J = linearize(lambda theta, T=T: net.apply(theta, dev(np.ones((2, T, 1)))), dev(np.ones(net.layout.size)))
@@ -168,7 +168,7 @@ def test_the_tape_is_linear_in_the_length(rng):
         names = [node.name for node in J.nodes if node.op.name == "affine"]
         assert names == ["lstm"] * T + ["output"]
         assert [node.name for node in J.parameters.values()] == ["lstm", "output"]
-    assert np.diff(counts).tolist() == [4, 12, 16]
+    assert np.diff(counts).tolist() == [3, 9, 12]
 
 
 def test_layout_and_init():
@@ -218,6 +218,17 @@ def test_cells_of_the_wrong_shape(a, s):
     message = re.escape(f"lstm_cell of shapes {a}, {s}: a {a} does not match the state {s}: expected a (N, 4 H)")
     with pytest.raises(ValueError, match=message):
         lstm_cell(dev(np.zeros(a)), dev(np.zeros(s)))
+
+
+@pytest.mark.parametrize(
+    ("x", "s"),
+    [((3, 2), (3, 5)), ((3, 2), (3, 0)), ((3,), (3, 4)), ((3, 2, 1), (3, 4)), ((3, 2), (2, 4)), ((3, 2), (4,))],
+    ids=str,
+)
+def test_inputs_of_the_wrong_shape(x, s):
+    message = re.escape(f"lstm_input of shapes {x}, {s}: x {x} does not match the state {s}: expected x (N, n_in)")
+    with pytest.raises(ValueError, match=message):
+        lstm_input(dev(np.zeros(x)), dev(np.zeros(s)))
 
 
 @host_only
