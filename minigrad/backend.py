@@ -192,8 +192,7 @@ def parallel(function, items, cost=None):
         found = parallel(lambda run: [function(items[i]) for i in run], runs)
         results = dict(zip(itertools.chain(*runs), itertools.chain(*found), strict=True))
         return [results[i] for i in range(len(items))]
-    edges = [len(items) * i // count for i in range(count + 1)]
-    runs = [items[start:stop] for start, stop in itertools.pairwise(edges)]
+    runs = [items[run] for run in evenly(0, len(items), count)]
     with one_blas_thread():
         futures = [_pool().submit(_run_slices, function, run) for run in runs[1:]]
         try:
@@ -201,6 +200,12 @@ def parallel(function, items, cost=None):
         finally:
             wait(futures)
     return list(itertools.chain(first, *(future.result() for future in futures)))
+
+
+def evenly(start, stop, count):
+    """The numbers start .. stop as `count` slices, equally long or one apart."""
+    edges = [start + (stop - start) * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _balanced(costs, count):

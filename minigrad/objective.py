@@ -8,12 +8,11 @@ has the slices of its own rows, and their sums are added up over `ranks` (`paral
 """
 
 import cmath
-import itertools
 import math
 from dataclasses import dataclass, field, replace
 
 from .autodiff import Var, linearize, untraced
-from .backend import Meeting, is_array, item, parallel, threads, xp
+from .backend import Meeting, evenly, is_array, item, parallel, threads, xp
 from .linalg import LinearOperator, SliceRows
 from .linalg.vectors import add_up, dot
 from .parallel import ALONE
@@ -212,7 +211,7 @@ class Objective:
         count = self._worth(theta, n)
         if limit is not None:
             count = min(n, count * math.ceil(n / (limit * count)))
-        return _equal(share, count)
+        return evenly(share.start, share.stop, count)
 
     def cut(self, theta, n, limit=None):
         """(net, slices, run) for n rows: `slices`, or slices that meet, of a net that couples samples and allows it.
@@ -224,7 +223,7 @@ class Objective:
             count = self._worth(theta, share.stop - share.start)
             if max(count, self.ranks.size) > 1:
                 meeting = Meeting(count, n, self.ranks)
-                return self.net.among(meeting), _equal(share, count), meeting.run
+                return self.net.among(meeting), evenly(share.start, share.stop, count), meeting.run
         return self.net, self.slices(theta, n, limit), parallel
 
     def _worth(self, theta, n):
@@ -288,12 +287,6 @@ class Objective:
             row = item(xp.argmin(finite.reshape(x.shape[0], -1).all(axis=1)))
             raise FloatingPointError(f"x is not finite, first in sample {row}")
         linearize(lambda theta: self.net.apply(theta, x), theta, check_finite=True)
-
-
-def _equal(rows, count):
-    """A slice of rows as `count` slices, equally long or one apart."""
-    edges = [rows.start + (rows.stop - rows.start) * i // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _follow(theta, x):

@@ -45,7 +45,7 @@ import zlib
 
 import numpy as np
 
-from .backend import asarray, is_array, threads, to_host, xp
+from .backend import asarray, evenly, is_array, threads, to_host, xp
 
 DONE, FAILED, ADDING = range(3)  # how far a rank is inside of `together`
 WORD = 64  # bytes that `agreed` sends
@@ -98,10 +98,7 @@ class Ranks:
         """This rank's rows of n: runs of equal length, or one apart. Raises ValueError for fewer rows than ranks."""
         if n < self.size:
             raise ValueError(f"a batch of {n} cannot be spread over {self.size} ranks: each needs a sample")
-        return slice(*self._edges(n)[self.rank : self.rank + 2])
-
-    def _edges(self, n):
-        return [n * rank // self.size for rank in range(self.size + 1)]
+        return evenly(0, n, self.size)[self.rank]
 
     def total(self, arrays):
         """The sums over ranks, all in one message; new arrays, in the dtype that all of them have together.
@@ -124,7 +121,7 @@ class Ranks:
         sent = np.ascontiguousarray(to_host(rows))
         received = np.empty((n, *sent.shape[1:]), sent.dtype)
         width = received[:1].size
-        self.comm.Allgatherv(sent, [received, [width * count for count in np.diff(self._edges(n)).tolist()]])
+        self.comm.Allgatherv(sent, [received, [width * (each.stop - each.start) for each in evenly(0, n, self.size)]])
         return asarray(received)
 
     def largest(self, array):

@@ -18,6 +18,7 @@ import math
 
 from ..backend import WHOLE, xp
 from . import ops
+from .ops import rows_of
 from .tape import Joint, Linear, Var, keeping, primitive
 
 
@@ -90,11 +91,6 @@ def _total(x, *, among):
 def _(y, x, *, among):
     total = lambda v: _total(v, among=among)
     return Linear(total, total)
-
-
-def rows_of(a):
-    """a (N, ..., k) as a matrix: what mean and variance are over, one row a sample, or a sample's place."""
-    return ops.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
 
 
 def row_count(a, among):

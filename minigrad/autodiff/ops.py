@@ -638,24 +638,24 @@ def _affine(h, W, *, name, across=None):
 def _(a, h, W, *, name, across=None):
     weights, shape = W[:-1], h.shape
     across = weights.T if across is None or type(W) is Var else across
-    return Linear(lambda v: v @ weights, lambda u: reshape(_rows(u) @ across, shape))  # one product, not a stack
+    return Linear(lambda v: v @ weights, lambda u: reshape(rows_of(u) @ across, shape))  # one product, not a stack
 
 
 @_affine.linear(1)
 def _(a, h, W, *, name, across=None):
-    rows = _rows(h)
+    rows = rows_of(h)
 
     def rop(V):
         return _affine(h, V, name=name)
 
     def lop(u):
-        u = _rows(u)
+        u = rows_of(u)
         if type(u) is Var or type(rows) is Var:
             return concatenate([rows.T @ u, sum(u, axis=0, keepdims=True)])
         return into(u, xp.empty(W.shape, u.dtype))
 
     def into(u, out):
-        u = _rows(u)
+        u = rows_of(u)
         xp.matmul(rows.T, u, out=out[:-1])
         out[-1] = sum_of_rows(u)
         return out
@@ -663,9 +663,9 @@ def _(a, h, W, *, name, across=None):
     return Linear(rop, lop, None if type(h) is Var else into, factor=(h, None))
 
 
-def _rows(h):
-    """h as a matrix: every leading axis holds rows that share W."""
-    return h if h.ndim == 2 else reshape(h, (-1, h.shape[-1]))
+def rows_of(h):
+    """h (..., k) as a matrix (N, k): every leading axis holds rows."""
+    return h if h.ndim == 2 else reshape(h, (math.prod(h.shape[:-1]), h.shape[-1]))
 
 
 def affine(h, W, name=None):

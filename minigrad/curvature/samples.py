@@ -9,7 +9,7 @@ import itertools
 import math
 
 from ..autodiff import ops
-from ..backend import parallel, threads, xp
+from ..backend import evenly, parallel, threads, xp
 from ..linalg import LinearOperator
 from .layers import affine_layers, with_one
 
@@ -56,8 +56,7 @@ class SampleGradients(LinearOperator):
         formed = max((K * math.prod(draws[0].shape) for draws in self.layers if draws[0].rows > 1), default=0)
         tile_rows = min(_TILE, max(1, _AT_ONCE // formed)) if formed else _TILE if threads() > 1 else N
         count = math.ceil(N / tile_rows)
-        edges = [N * i // count for i in range(count + 1)]
-        spans = [slice(a, b) for a, b in itertools.pairwise(edges)]
+        spans = evenly(0, N, count)
         out = xp.empty((K, N, K, N), self.dtype)
 
         def tile(pair):

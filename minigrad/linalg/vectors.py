@@ -8,7 +8,7 @@ import itertools
 import operator
 from functools import reduce
 
-from ..backend import name, parallel, threads, xp
+from ..backend import evenly, name, parallel, threads, xp
 
 _BLOCK = 1 << 17  # elements; four float32 vectors of this length are 2 MiB, about a core's second-level cache
 _WORTH_A_THREAD = 1 << 16
@@ -86,10 +86,9 @@ def over_blocks(size, work, block=None):
     if name() != "numpy":
         return [work(slice(0, size))]
     count = max(1, min(threads(), size // _WORTH_A_THREAD))
-    edges = [size * i // count for i in range(count + 1)]
-    runs = parallel(lambda run: [work(part) for part in _blocks(*run, block or _BLOCK)], itertools.pairwise(edges))
+    runs = parallel(lambda run: [work(part) for part in _blocks(run, block or _BLOCK)], evenly(0, size, count))
     return list(itertools.chain.from_iterable(runs))
 
 
-def _blocks(start, stop, size):
-    return [slice(i, min(i + size, stop)) for i in range(start, stop, size)] or [slice(start, stop)]
+def _blocks(run, size):
+    return [slice(i, min(i + size, run.stop)) for i in range(run.start, run.stop, size)] or [run]

@@ -19,21 +19,28 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..autodiff.normalization import batch_norm, centre, row_count, rows_of
+from ..autodiff.normalization import batch_norm, centre, row_count
+from ..autodiff.ops import rows_of
 from ..backend import WHOLE, xp
 
 
 @dataclass(frozen=True)
-class BatchNorm:
-    """gamma (a - mu) / sqrt(var + epsilon) + beta.
+class _OverRows:
+    """What the parts below have in common.
 
-    population: {layer: (mu, var)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
+    population: {layer: moments}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
     among: who has the other slices of the batch, a Meeting; `Objective` says it, for one pass.
     """
 
+    population: dict | None = field(default=None, repr=False, compare=False, kw_only=True)
+    among: object = field(default=WHOLE, repr=False, compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class BatchNorm(_OverRows):
+    """gamma (a - mu) / sqrt(var + epsilon) + beta; `population` {layer: (mu, var)}, see above."""
+
     epsilon: float = 1e-5
-    population: dict | None = field(default=None, repr=False, compare=False)
-    among: object = field(default=WHOLE, repr=False, compare=False)
 
     start: ClassVar = {"scale": 1.0, "shift": 0.0}  # parameters, and what they are at first
 
@@ -58,15 +65,11 @@ class BatchNorm:
 
 
 @dataclass(frozen=True)
-class MeanOnly:
+class MeanOnly(_OverRows):
     """a - mu + beta: batch normalization that leaves the variance alone (Salimans & Kingma 2016, section 4).
 
-    population: {layer: (mu,)}, constants; None takes the batch's, of at least two rows: samples, or places of maps.
-    among: as BatchNorm's.
+    `population` {layer: (mu,)}, see above.
     """
-
-    population: dict | None = field(default=None, repr=False, compare=False)
-    among: object = field(default=WHOLE, repr=False, compare=False)
 
     start: ClassVar = {"shift": 0.0}
 
