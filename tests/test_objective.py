@@ -1,5 +1,7 @@
 """Objective: value, gradient and Jacobian of the mean loss; a batch is the sum of its slices."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from minigrad.autodiff import check, grad, jacobian, linearize, ops, value_and_g
 from minigrad.curvature import fisher
 from minigrad.linalg import cg, identity
 from minigrad.losses import Bernoulli, Categorical, Gaussian
-from minigrad.nets import Layout, autoencoder, mlp
+from minigrad.nets import BatchNorm, Layout, autoencoder, mlp
 from tests.fake_device import fake_device
 from tests.helpers import Recording, close, dev, host, host_only
 from tests.nets.reference import complex_jacobian, distribution, forward, sample_losses, targets_for
@@ -386,6 +388,25 @@ def test_rows_and_threads_together(n, rows, count, three_threads):
     recording = Recording(net)
     Objective(recording, loss, rows=rows).value(theta, (x, t))
     assert len(recording.passes) == count
+
+
+SECOND_OF_TWO = SimpleNamespace(size=2, total=None, share=lambda n: slice(n // 2, n))
+
+
+@host_only
+@pytest.mark.parametrize(("n", "rows", "count"), [(4, None, 2), (12, None, 3), (12, 1, 6), (20, 2, 6), (2, None, 1)])
+@pytest.mark.parametrize("normalization", [None, BatchNorm()], ids=["plain", "coupling"])
+def test_slices_are_those_of_a_rank_s_own_rows(n, rows, count, normalization, three_threads):
+    """As many as its rows are worth, wherever these begin; those that meet are on threads, never more."""
+    net = mlp([4, 3, 3], normalization=normalization)
+    the = Objective(net, Gaussian(), rows=rows, ranks=SECOND_OF_TWO)
+    _, slices, _ = the.cut(np.zeros(net.layout.size), n, rows)
+    assert np.concatenate([np.arange(n)[part] for part in slices]).tolist() == list(range(n // 2, n))
+    assert len(slices) == (count if normalization is None else min(count, 3))
+
+
+def test_default_rows():
+    assert Objective(*CASES["Gaussian"]).rows == 1024
 
 
 @host_only
