@@ -103,30 +103,28 @@ def look(method):
     return METHODS[method]
 
 
-def figure(rows=1, columns=1, width=7.2, height=3.0, **options):
-    """(fig, axes) in the book's style; width and height in inches, options as matplotlib's subplots."""
-    return _styled("subplots", rows, columns, figsize=(width, height), **options)
+def figure(rows=1, columns=1, width=7.2, height=3.0, *, sharex=False, sharey=False, squeeze=True, width_ratios=None):
+    """(fig, axes) in the book's style; width and height in inches, the rest as for matplotlib's subplots."""
+    options = {"sharex": sharex, "sharey": sharey, "squeeze": squeeze, "width_ratios": width_ratios}
+    return _styled(width, height, lambda fig: fig.subplots(rows, columns, **options))
 
 
-def mosaic(layout, width=7.2, height=5.0, **options):
+def mosaic(layout, width=7.2, height=5.0, *, width_ratios=None, height_ratios=None):
     """(fig, {name: ax}) for a layout such as [["left", "right"], ["below", "below"]], in the book's style."""
-    return _styled("subplot_mosaic", layout, figsize=(width, height), **options)
+    divided = lambda fig: fig.subplot_mosaic(layout, width_ratios=width_ratios, height_ratios=height_ratios)
+    return _styled(width, height, divided)
 
 
-def _styled(make, *args, **options):
+def _styled(width, height, divided):
     import matplotlib.pyplot as plt
 
     with plt.rc_context(STYLE):
-        fig, axes = _dress(*getattr(plt, make)(*args, layout="constrained", **options))
+        fig = plt.figure(figsize=(width, height), layout="constrained")
+        axes = divided(fig)
+        for ax in fig.axes:
+            ax.tick_params(which="both", labelsize=8)  # else looked up while drawing, when the style no longer holds
         interactive = plt.isinteractive()  # a notebook's backend turns it on at its first figure, and needs it to stay
     (plt.ion if interactive else plt.ioff)()
-    return fig, axes
-
-
-def _dress(fig, axes):
-    """What matplotlib would look up later, when the style no longer holds: sizes of ticks made while drawing."""
-    for ax in fig.axes:
-        ax.tick_params(which="both", labelsize=8)
     return fig, axes
 
 

@@ -67,17 +67,17 @@ class Minigrad(Peer):
         objective, theta, x, t, _ = self.setup(work, problem)
         rng = np.random.default_rng(0)
 
-        def stepper(**options):
-            options |= {"lr": KFAC_RATE, "momentum": KFAC_MOMENTUM, "damping": FixedDamping(KFAC_DAMPING)}
-            optimizer = KFAC(**options, interval=KFAC_INTERVAL)
+        def stepper(kind):
+            damping = FixedDamping(KFAC_DAMPING)
+            optimizer = KFAC(KFAC_RATE, momentum=KFAC_MOMENTUM, kind=kind, damping=damping, interval=KFAC_INTERVAL)
             init = optimizer.init(objective, theta)
             return lambda state, update: optimizer.step(
                 theta, init | state | {"update": update - 1}, objective, (x, t), None, rng
             )
 
-        first = stepper(kind="empirical")({}, 1)
+        first = stepper("empirical")({}, 1)
         answer = first[2]["loss"], first[1]["d"]
-        step = stepper()
+        step = stepper("mc")
         _, state, _ = step({}, 1)
         return Amortized(lambda: step(state, 2), lambda: step(state, 1 + KFAC_INTERVAL), KFAC_INTERVAL, answer)
 

@@ -59,17 +59,14 @@ class Search(abc.ABC):
     def tell(self, trial, returned):
         """Keep what a trial's function returned: a loss, or (loss, notes); `judge` says what has failed. The Outcome.
 
-        Raises ValueError for a trial that was told before.
+        Raises ValueError for a trial that was told before, TypeError for what is no Trial.
         """
+        if not isinstance(trial, Trial):
+            raise TypeError(f"tell: expected a Trial, as `ask` returns it, got {trial!r}")
         if trial.number in self.history:
             raise ValueError(f"trial {trial.number} was told before")
         outcome = judge(trial, returned)
         self.history.add(outcome)
         return outcome
 
-    def run(self, fn, n_trials, executor=None, mode="batch", **how):
-        """Try until the search has n_trials of its own, those of a resumed history included; returns the History.
-
-        See `engine.run`, which this is.
-        """
-        return engine.run(self, fn, n_trials, executor, mode, **how)
+    run = engine.run

@@ -64,7 +64,7 @@ def run(
 
     Ctrl-C ends the run: trials that are finished are kept, and `history.interrupted` is True. An fn that takes Ctrl-C
     politely, as `fit` does, must raise KeyboardInterrupt itself, or a trial cut short counts as finished.
-    Raises ValueError for arguments that make no sense, RuntimeError when the executor dies.
+    Raises ValueError or TypeError for arguments that make no sense, RuntimeError when the executor dies.
     """
     check_name("mode", mode, MODES)
     check_name("threads", threads, ("one", "all"))
@@ -73,6 +73,8 @@ def run(
     search.check_count(n_trials)
     if give_up is not None and (executor is None or workers is None):
         raise ValueError("give_up needs an executor, and workers: how many trials it runs at once")
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"run: an executor has `submit`, as those of concurrent.futures have; got {executor!r}")
     limit = one_thread if threads == "one" and executor is not None else contextlib.nullcontext
     work = functools.partial(_evaluate, fn, limit)
     submit, slots = (_here, 1) if executor is None else (executor.submit, workers or batch)

@@ -219,7 +219,10 @@ class _Run:
 
 
 class Draw:
-    """Further batches of the data: draw() of the training batch's size, or draw(size). Each size is its own stream."""
+    """Further batches of the data: draw() of the training batch's size, or draw(size). Each size is its own stream.
+
+    Raises ValueError for a size that the data do not have.
+    """
 
     def __init__(self, data, size, seed, augment=None):
         self.data, self.size, self.seed, self.augment, self.streams = data, size, seed, augment, {}
@@ -239,7 +242,11 @@ class Draw:
     def _stream(self, size):
         if size not in self.streams:
             rng = np.random.default_rng([self.seed, size])
-            self.streams[size] = Batches(self.data, size, rng, augment=self.augment)
+            try:
+                self.streams[size] = Batches(self.data, size, rng, augment=self.augment)
+            except ValueError as error:
+                whose = "a batch that the optimizer draws for itself (its samples, or its metric's batch)"
+                raise ValueError(f"{whose}: {error}") from error
         return self.streams[size]
 
 

@@ -546,7 +546,8 @@ def test_defaults():
 
 def test_more_samples_than_there_are():
     data = np.ones((30, 4)), np.zeros((30, 2))
-    with pytest.raises(ValueError, match=r"size of a batch must be 1\.\.30 \(the number of samples\), got 31"):
+    whose = r"a batch that the optimizer draws for itself \(its samples, or its metric's batch\): "
+    with pytest.raises(ValueError, match=whose + r"size of a batch must be 1\.\.30 \(the number of samples\), got 31"):
         minigrad.fit(problem(Gaussian())[0], PRONG(samples=31), data, updates=1, batch_size=5, progress=False)
 
 

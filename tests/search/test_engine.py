@@ -135,6 +135,11 @@ def test_arguments_that_make_no_sense(how, message):
         biased(None, **{"n_trials": 3} | how)
 
 
+def test_what_is_no_executor():
+    with pytest.raises(TypeError, match=r"run: an executor has `submit`, .*; got 7"):
+        RandomSearch(SPACE).run(valley, 3, executor=7)
+
+
 def test_progress_shows_the_best_so_far(capsys):
     search = RandomSearch(SPACE, 1)
     search.run(moody, 3)

@@ -47,6 +47,8 @@ def test_ask_and_tell(make):
     assert search.history.best == outcome and search.ask().number == 2
     with pytest.raises(ValueError, match="trial 0 was told before"):
         search.tell(first, 0.1)
+    with pytest.raises(TypeError, match="tell: expected a Trial, as `ask` returns it, got 2"):
+        search.tell(2, 0.1)
 
 
 @each_search
