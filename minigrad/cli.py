@@ -100,14 +100,17 @@ def plot(
     name: Name,
     record: Annotated[Path | None, typer.Option(help="a record  [default: record.json in --out]")] = None,
     full: Annotated[bool, typer.Option("--full", help="the record that comes with minigrad")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="with --full: that of a run with --tune")] = False,
     out: Out = None,
 ):
     """Draw the figures of a record, without training."""
     if full and record:
         raise ValueError("--full and --record exclude each other")
+    if tune and not full:
+        raise ValueError("--tune goes with --full: other records say themselves how they were tuned")
     module = experiments_.find(name)
     folder = out or Path("runs") / name
-    path = experiments_.committed(name) if full else record or folder / experiments_.RECORD
+    path = experiments_.committed(name, tune) if full else record or folder / experiments_.RECORD
     if not path.is_file():
         raise FileNotFoundError(f"no record {path}; make one: python -m minigrad run {name}")
     content = records.load(path, name)

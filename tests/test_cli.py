@@ -118,6 +118,11 @@ WRONG = [
         ("plot", "toy", "--full"),
         "no record of toy comes with minigrad; make one: python -m minigrad run toy --full",
     ),
+    (
+        ("plot", "toy", "--full", "--tune"),
+        "no tuned record of toy comes with minigrad; make one: python -m minigrad run toy --full --tune",
+    ),
+    (("plot", "toy", "--tune"), "--tune goes with --full"),
     (("plot", "toy", "--full", "--record", "other.json"), "exclude each other"),
     (("run", "toy", "--full", "--quick"), "exclude each other"),
     (("run", "toy", "--seeds", "0"), "Invalid value for '--seeds'"),

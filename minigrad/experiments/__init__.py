@@ -55,6 +55,7 @@ EXPERIMENTS = {
     "unlabeled-convnet": "unlabeled_convnet",
 }
 RECORD = "record.json"
+TUNED = "-tuned"  # in the name of a committed record's file
 SCALES = ("quick", "usual", "full")
 
 
@@ -82,32 +83,34 @@ def find(name):
     return getattr(module, "EXPERIMENTS", {}).get(name, module)
 
 
-def committed(name):
+def committed(name, tune=False):
     """Where the record lies that comes with the package. Raises FileNotFoundError if none does.
 
-    It is of a full run, or, where a full run is for GPUs, of a usual one; its settings["scale"] says which.
+    It is of a full run, or, where a full run is for GPUs, of a usual one; its settings["scale"] says which. tune: the
+    one of a run that searched its hyper-parameters first.
     """
     find(name)
-    path = Path(__file__).parent / "records" / f"{name}.json"
+    path = Path(__file__).parent / "records" / f"{name}{TUNED if tune else ''}.json"
     if not path.is_file():
+        kind, option = ("tuned record", " --tune") if tune else ("record", "")
         raise FileNotFoundError(
-            f"no record of {name} comes with minigrad; make one: python -m minigrad run {name} --full"
+            f"no {kind} of {name} comes with minigrad; make one: python -m minigrad run {name} --full{option}"
         )
     return path
 
 
-def recorded(name):
+def recorded(name, tune=False):
     """The record that comes with the package (see `committed`); where none does, of a quick run, made in seconds."""
     try:
-        return records.load(committed(name), name)
+        return records.load(committed(name, tune), name)
     except FileNotFoundError:
         with tempfile.TemporaryDirectory() as folder:
-            return find(name).run(Options(Path(folder), "quick", progress=False))
+            return find(name).run(Options(Path(folder), "quick", progress=False, tune=tune))
 
 
-def show(name):
+def show(name, tune=False):
     """For a notebook: the claims of a paper that `recorded` has numbers for, and its figures. Returns the record."""
-    module, record = find(name), recorded(name)
+    module, record = find(name), recorded(name, tune)
     print(f"{name}, {form(record['settings'])}, seeds {record['seeds']}, {record['machine']['cpu']}")
     for finding in module.findings(record):
         print(f"  {'held' if finding['held'] else 'NOT HELD':8}  {finding['claim']}\n{'':12}{finding['numbers']}")

@@ -218,3 +218,54 @@ def best_of_k(errors):
         sum(e * math.comb(n - i, k - 1) for i, e in enumerate(errors, start=1)) / math.comb(n, k)
         for k in range(1, n + 1)
     ]
+
+
+# --- two tunings -----------------------------------------------------------------------------------------
+
+
+def compared(one, other):
+    """One dict a method of two records, whose searches differ: "trial", the least held-out error of a trial in each
+    search, and "train", the median training error at the end; by the second record's."""
+    ends = [{row["method"]: row["train"][0] for row in table(record)} for record in (one, other)]
+    tried = [record["settings"]["tuning"]["errors"] for record in (one, other)]
+    least = lambda errors: float(np.nanmin(records.numbers(errors)))
+    return [
+        {"method": name, "trial": [least(errors[name]) for errors in tried], "train": [end[name] for end in ends]}
+        for name in ends[1]
+        if name in ends[0]
+    ]
+
+
+def plot_compared(one, other, path):
+    """A line a method, from the first record's error to the second's: of the best trial, and at the end of training."""
+    rows, settings = compared(one, other), [record["settings"] for record in (one, other)]
+    seconds = f"{settings[1]['tuning']['seconds']:g}", f"{settings[1]['seconds']:g}"
+    titles = f"best of {settings[1]['tuning']['trials']} trials of {seconds[0]} s", f"trained for {seconds[1]} s"
+    fig, axes = look.figure(1, 2, width=9.0, height=0.8 + 0.24 * len(rows), sharey=True)
+    for ax, key, title in zip(axes, ("trial", "train"), titles, strict=True):
+        for i, row in enumerate(reversed(rows)):
+            ax.plot(row[key], [i, i], color=look.GREY, lw=1.2)
+        for k, search in enumerate(f"{each['tuning']['search']} search" for each in settings):
+            style = look.look(search if search == "random search" else "biased random search")
+            ends = [row[key][k] for row in reversed(rows)]
+            ax.plot(ends, range(len(rows)), style.marker, color=style.colour, label=search, ls="")
+        ax.set(xscale="log", xlabel=f"squared {'held-out' if key == 'trial' else 'training'} error", title=title)
+        look.plain_numbers(ax.xaxis)
+    axes[0].set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)], fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8)
+    return look.save(fig, path, caption=caption_of_two(one, other))
+
+
+def caption_of_two(one, other):
+    """For how many methods the second record's search was the better one; and whether seconds can be compared."""
+    rows, tuning = compared(one, other), other["settings"]["tuning"]
+    better = {key: sum(row[key][1] < row[key][0] for row in rows) for key in ("trial", "train")}
+    machines = [record["machine"]["cpu"] for record in (one, other)]
+    apart = (
+        "" if machines[0] == machines[1] else f" Their seconds are of two machines, {machines[0]} and {machines[1]}."
+    )
+    return (
+        f"The deep autoencoder's {len(rows)} methods, with the best parameters of two searches, equally long. The "
+        f"{tuning['search']} search's best trial is better for {better['trial']} methods, and its parameters train "
+        f"further for {better['train']}.{apart}"
+    )

@@ -147,7 +147,8 @@ def example(ahead_by_updates, ahead_by_seconds, methods=demo.OF_THE_DEMO, seeds=
     settings = {"data": "some images", "measured": 100, "parameters": parameters, "seconds": 20.0, "scale": scale}
     errors = {name: [5.0, None, 3.0] for name in methods}
     settings["tuning"] = {"search": "random", "trials": 3, "seconds": 45.0, "errors": errors}
-    return {"settings": settings, "seeds": list(seeds), "results": {"complete": True, "runs": runs}}
+    results = {"complete": True, "runs": runs}
+    return {"settings": settings, "seeds": list(seeds), "machine": {"cpu": "a CPU"}, "results": results}
 
 
 @pytest.mark.parametrize("by_updates", ["natural gradient", "momentum"])
@@ -242,6 +243,24 @@ def test_report_of_all_methods(tmp_path):
     lines = paths[2].read_text().splitlines()
     assert len(lines) == 2 + len(METHODS)
     assert lines[2].startswith("| PRONG | 1 (1 - 1) | 2 (2 - 2) | 400 | 50 | 5, 0, 0 |")
+
+
+def test_two_tunings_side_by_side(tmp_path):
+    """Pairs of the same method, by the second record's error at the end; a failed trial is never the best."""
+    methods = ("K-FAC", "PRONG", "Adam")
+    pair = [example("K-FAC", name, methods, (0, 1, 2), "full") for name in ("PRONG", "Adam")]
+    for record, search, errors in zip(pair, ("random", "biased"), ([3.0, None], [None, 2.0, 5.0]), strict=True):
+        record["settings"]["tuning"] |= {"search": search, "errors": dict.fromkeys(methods, errors)}
+    del pair[0]["results"]["runs"]["K-FAC"]
+    assert report.compared(*pair) == [
+        {"method": "Adam", "trial": [3.0, 2.0], "train": [5.0, 1.0]},
+        {"method": "PRONG", "trial": [3.0, 2.0], "train": [1.0, 5.0]},
+    ]
+    assert report.plot_compared(*pair, tmp_path / "pair.png").stat().st_size
+    text = report.caption_of_two(*pair)
+    assert text.endswith("biased search's best trial is better for 2 methods, and its parameters train further for 1.")
+    pair[1]["machine"] = {"cpu": "another CPU"}
+    assert report.caption_of_two(*pair) == text + " Their seconds are of two machines, a CPU and another CPU."
 
 
 FOUR = {  # method: (batch size, seconds of an update, training error after 0, 100, 200, 400 of them)

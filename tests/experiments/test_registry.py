@@ -28,16 +28,18 @@ def test_recorded_is_what_comes_with_minigrad_or_else_a_quick_run(monkeypatch):
     monkeypatch.setattr(experiments, "find", lambda name: module)
     found = experiments.recorded("nothing-recorded")
     assert (found["options"].scale, found["options"].progress, found["options"].resume) == ("quick", False, False)
+    assert not found["options"].tune and experiments.recorded("nothing-recorded", tune=True)["options"].tune
 
 
-def test_show_says_which_claims_held(monkeypatch, capsys):
+@pytest.mark.parametrize("tuned", [False, True])
+def test_show_says_which_claims_held(tuned, monkeypatch, capsys):
     record = {"settings": {"scale": "full"}, "seeds": [0, 1], "machine": {"cpu": "a CPU"}}
     findings = [{"claim": "up", "numbers": "3", "held": True}, {"claim": "down", "numbers": "4", "held": False}]
     drawn = []
     module = SimpleNamespace(findings=lambda record: findings, plot=lambda record, folder: drawn.append(record))
     monkeypatch.setattr(experiments, "find", lambda name: module)
-    monkeypatch.setattr(experiments, "recorded", lambda name: record)
-    assert experiments.show("some") is record and drawn == [record]
+    monkeypatch.setattr(experiments, "recorded", lambda name, tune: record if tune == tuned else None)
+    assert experiments.show("some", *([True] if tuned else [])) is record and drawn == [record]
     assert capsys.readouterr().out == (
         "some, full form, seeds [0, 1], a CPU\n  held      up\n            3\n  NOT HELD  down\n            4\n"
     )
