@@ -171,7 +171,7 @@ top = {"SGD": np.linalg.eigvalsh(A_)[-1], "centred GD": max(np.linalg.eigvalsh(C
 runs = {
     "SGD": excess(SGD(1 / top["SGD"])),
     "centred GD": excess(CentredGD(1 / top["centred GD"])),
-    "ACP": excess(ACP(alpha=1.0, damping=1e-2)),
+    "ACP": excess(ACP(1.0, alpha=1.0, damping=1e-2, samples=None)),
 }
 fig, ax = figure(height=2.8)
 curves(ax, {name: (np.arange(12), run) for name, run in runs.items()})
@@ -252,7 +252,7 @@ objective, theta = minigrad.Objective(net, Categorical()), net.init(rng, "float6
 batch = h, rng.integers(0, 2, N)
 rows = [layer for (layer,) in per_sample_gradients(objective, theta, batch).layers]  # h and delta of each layer
 for form in ("damped", "printed"):
-    new, _, _ = ACP(1.0, alpha=alpha, damping=lam, form=form).step(theta, {"update": 0}, objective, batch)
+    new, _, _ = ACP(1.0, alpha=alpha, damping=lam, samples=None, form=form).step(theta, {"update": 0}, objective, batch)
     for layer in rows:
         inputs = np.concatenate([layer.h, np.ones((N, 1))], axis=1)
         mine = acp(form, inputs.T @ layer.delta / N, layer.h, layer.delta, alpha, lam)
@@ -270,7 +270,7 @@ linear, W = minigrad.Objective(mlp([3, 2]), Gaussian()), rng.normal(size=8)
 lsq = rng.normal(size=(40, 3)) + 2.0, rng.normal(size=(40, 2))
 optimum = np.linalg.lstsq(np.concatenate([lsq[0], np.ones((40, 1))], axis=1), lsq[1])[0].ravel()
 for form in ("damped", "printed"):
-    optimizer, point = ACP(1.0, alpha=1.0, damping=0, form=form), W
+    optimizer, point = ACP(1.0, alpha=1.0, damping=0, samples=None, form=form), W
     state, off = optimizer.init(linear, W), []
     for _ in range(2):
         point, state, _ = optimizer.step(point, state, linear, lsq)
@@ -320,7 +320,10 @@ close(found, [(layer.delta**2).max() for layer in rows], rtol=1e-12)
 lengths_of = {}
 for beta in (1.0, 0.5):
     scaled = minigrad.Objective(mlp([3, 2]), Gaussian(beta))
-    for name, optimizer in (("squared", ACP(damping=0)), ("number", ACP(alpha=1 / beta**2, damping=0))):
+    for name, optimizer in (
+        ("squared", ACP(damping=0, samples=None)),
+        ("number", ACP(alpha=1 / beta**2, damping=0, samples=None)),
+    ):
         new, _, _ = optimizer.step(W, {"update": 0}, scaled, lsq)
         lengths_of[name, beta] = np.linalg.norm(new - W)
 print(
@@ -401,7 +404,7 @@ methods = {
     "SGD": (SGD, {}, None),
     "centred GD": (CentredGD, {}, None),
     "mean-only BN": (SGD, {}, MeanOnly()),
-    "ACP": (ACP, {"damping": 1e-3}, None),
+    "ACP": (ACP, {"damping": 1e-3, "samples": None}, None),
 }
 rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 

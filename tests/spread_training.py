@@ -51,7 +51,7 @@ OTHERS = {
     "EKFAC": EKFAC(interval=2),
     "diagonal Fisher": DiagonalFisher(),
     "ACP": ACP(0.1, samples=20),
-    "ACP, printed": ACP(0.1, form="printed"),
+    "ACP, printed": ACP(0.1, samples=None, form="printed"),
     "centred": CentredGD(0.1),
     "Hessian-free": HessianFree(),
     "sample space": NaturalGradient(metric="mc", solver=SampleSpace()),

@@ -67,16 +67,19 @@ class ACP(SGD):
     one measurement of A or C to the next. samples: they are measured on so many, by draw; None: on the gradient's
     batch. form: "damped" or "printed", see above; the mean that centres in "printed" is always the gradient's batch's.
 
+    The defaults are careful, for alpha I is no bound of S, and a direction that no measured input has meets lam alone:
+    with lr 1 and lam 1e-2 the losses of four nets for MNIST rose in 60 batches of 50, with these they fell.
+
     Without damping a singular A or C (a dead unit, fewer samples than inputs) raises ArithmeticError naming the layer,
     and so does alpha = 0. With it, alpha = 0 gives what the system gives: G / lam for "damped", and no change of the
     weights for "printed". NotImplementedError for nets that are not made of affine layers (`affine_layers`).
     """
 
-    lr: object = 1.0
+    lr: object = 0.3
     alpha: object = field(default_factory=SquaredGradient)
-    damping: float = 1e-2
+    damping: float = 1.0
     interval: int = 20
-    samples: int | None = None
+    samples: int | None = 1000
     form: str = "damped"
 
     def __post_init__(self):

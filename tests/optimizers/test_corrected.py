@@ -357,5 +357,5 @@ def test_a_validation_batch_of_another_width():
 def test_acp_can_propose():
     """A preconditioned first-order method is a base too; its statistics stay in its own state."""
     objective, theta, batch, further = setting()
-    _, state, log = run_once(HCGD(ACP(0.1), validation=4), objective, theta, batch, draw_of(*further)[0])
+    _, state, log = run_once(HCGD(ACP(0.1, samples=None), validation=4), objective, theta, batch, draw_of(*further)[0])
     assert log["correction"] > 0 and state["update"] == 1

@@ -250,8 +250,8 @@ def test_ways_to_share_are_known_by_name(method):
         KFAC(kind="exact"),
         EKFAC(kind="exact", shared="reduce"),
         DiagonalFisher(kind="exact"),
-        ACP(),
-        ACP(form="printed"),
+        ACP(samples=None),
+        ACP(samples=None, form="printed"),
         CentredGD(1.0),
         PRONG(samples=25, diagonal=True, signal=0.1),
     ],
@@ -281,7 +281,7 @@ def alpha_of(alpha, layer):
 @pytest.mark.parametrize("alpha", [0.3, SquaredGradient()], ids=["fixed", "squared gradient"])
 def test_acp_solves_with_the_mean_over_rows(name, form, alpha):
     objective, theta, batch = setting(name)
-    new, _, _ = take(ACP(1.0, alpha=alpha, damping=LAM, form=form), objective, theta, batch)
+    new, _, _ = take(ACP(1.0, alpha=alpha, damping=LAM, samples=None, form=form), objective, theta, batch)
     for layer in layers_of(name, objective, theta, batch)[0]:
         G = layer.gradients[0].mean(axis=0).reshape(layer.h1.shape[2], -1)
         A, a = layer.factors("expand")[0], alpha_of(alpha, layer)
@@ -539,7 +539,7 @@ def test_prong_plus_is_the_same_on_a_net_with_batch_normalization():
 # --- refusals ------------------------------------------------------------------------------------------------
 
 BATCH = dev(np.ones((2, 3))), dev(np.zeros((2, 2)))
-LAYERWISE = [KFAC(), EKFAC(), DiagonalFisher(), ACP()]
+LAYERWISE = [KFAC(), EKFAC(), DiagonalFisher(), ACP(samples=None)]
 shifted = Net({"w": (4, 2), "shift": (2,)}, lambda p, x: ops.affine(x, p["w"], name="w") + p["shift"])
 twice = Net({"w": (4, 2)}, lambda p, x: ops.affine(x, p["w"], name="w") + ops.sum(p["w"]))
 wrong_rows = Net(
