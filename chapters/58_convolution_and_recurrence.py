@@ -179,7 +179,7 @@ close(toy.apply(theta, x), by_steps(p["lstm"], p["output"], x, 5), rtol=1e-12)
 check.derivatives(lambda theta: toy.apply(theta, x), theta, smooth=True)
 
 # %% [markdown]
-# The tape holds every step, three or four operations each: memory grows with the length of the sequence and no faster,
+# The tape holds every step, three operations each: memory grows with the length of the sequence and no faster,
 # and a backward sweep passes every step once, last step first. What it carries shows how far back the net can learn
 # from. The forget gate decides that: where $\sigma(f)$ is a half, the cell forgets half of itself at each step.
 
@@ -284,7 +284,7 @@ for title, function, right in (("a loss for each row", apart, "expand"), ("rows 
 # ## 5. Whitening pixels
 #
 # PRONG whitens a layer's input by $U$, from the covariance of what comes in (chapter 70). For a convolution the paper
-# treats the pixels of the maps as samples: one $C 	imes C$ matrix whitens all pixels alike, a $1 	imes 1$ convolution
+# treats the pixels of the maps as samples: one $C \times C$ matrix whitens all pixels alike, a $1 \times 1$ convolution
 # in front of the layer's. In the layer's own coordinates $U^\top$ stands in $B$ once for each pixel of a patch,
 #
 # $$ \theta = \begin{pmatrix} I_{k_h k_w} \otimes U^\top & 0 \\ -(\mathbf 1 \otimes c)^\top (I \otimes U^\top) & 1

@@ -52,6 +52,13 @@ def test_notebook_is_in_step(chapter):
 
 
 @each_chapter
+def test_no_backslash_was_taken_for_an_escape(chapter):
+    """As of LaTeX's times, alpha, beta, frac, rho, vec: no tab, bell or other control character is in the text."""
+    odd = {c for c in chapter.read_text(encoding="utf-8") if ord(c) < 32 and c != "\n"}
+    assert not odd
+
+
+@each_chapter
 def test_notebook_is_for_readers(chapter):
     """It holds figures, no warnings, no paths of the machine that ran it; it is small."""
     path = chapter.with_suffix(".ipynb")
