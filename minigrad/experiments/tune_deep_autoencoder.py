@@ -5,8 +5,9 @@ its time is over; test images are not looked at. A trial that diverges counts as
 `deep_autoencoder_methods.py`. Each trial has one core, whose seconds are counted: the usual form tries the five methods
 of the demo, the full form all of them.
 
-By itself this is random search. `deep-autoencoder --tune` does the same by biased random search and goes on with what
-that found. To replace what `deep_autoencoder.py` reads otherwise, copy record.json to deep_autoencoder_tuned.json.
+By itself this is random search, with --tune biased random search. `deep-autoencoder --tune` does the latter and goes
+on with what that found. To replace what `deep_autoencoder.py` reads otherwise, copy record.json to
+deep_autoencoder_tuned.json.
 """
 
 import functools
@@ -49,8 +50,8 @@ SCALES = {
 
 
 def run(options):
-    """A random search for each method; returns the record, see `tune`."""
-    return tune(options, "random")
+    """A random search for each method, with options.tune a biased one; returns the record, see `tune`."""
+    return tune(options, "biased" if options.tune else "random")
 
 
 def tune(options, kind):

@@ -221,6 +221,12 @@ def test_tune_searches_by_biased_search_and_goes_on_with_what_it_found(tmp_path,
     assert record["settings"]["tuning"]["errors"]["Adam"] == [t["error"] for t in tuning.trials(found)["Adam"]]
 
 
+@pytest.mark.parametrize(("tune", "search"), [(False, "random"), (True, "biased")])
+def test_the_search_by_itself(tune, search, tmp_path):
+    """--tune is heard here too: what comes with minigrad as tuned can be made by that command."""
+    assert tuning.run(options(tmp_path, tune=tune))["settings"]["search"] == search
+
+
 def test_best_trial():
     trials = [{"lr": 1, "error": None, "updates": 3}, {"lr": 2, "error": 5.0, "updates": 3}, {"lr": 3, "error": 9.0}]
     assert parts.best([trial | {"number": 0} for trial in trials]) == {"lr": 2}
