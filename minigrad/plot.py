@@ -222,16 +222,37 @@ def _readable(colour):
 
 def plain_numbers(axis):
     """Write 20, not 2 x 10^1, along an axis; on a short logarithmic one 2 and 5 between the tens too, on one shorter
-    still all digits."""
+    still all digits, where there is room for them."""
     axis.set_major_formatter("{x:g}")
 
     def between(x, position):
         low, high = axis.get_view_interval()
-        digits = "23456789" if high <= 4 * low else "25" if high <= 200 * low else ""
-        return f"{x:g}" if f"{x:e}"[0] in digits else ""
+        for digits, widest in (("123456789", 4), ("125", 200)):
+            shown = [tick for tick in _with_first_digit(digits, low, high) if low <= tick <= high]
+            if high <= widest * low and _have_room(axis, shown):
+                return f"{x:g}" if f"{x:e}"[0] in digits else ""
+        return ""
 
     if axis.get_scale() == "log":
         axis.set_minor_formatter(between)
+
+
+def _with_first_digit(digits, low, high):
+    """The numbers d 10^k, with d of the digits, of the decades from low's to high's."""
+    decades = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
+    return [float(f"{digit}e{k}") for k in decades for digit in digits]
+
+
+def _have_room(axis, ticks):
+    """Whether the labels of rising ticks have room beside each other along a logarithmic axis; a digit of eight points
+    is about five wide."""
+    if len(ticks) < 2:
+        return True
+    low, high = axis.get_view_interval()
+    box, along_x = axis.axes.get_window_extent(), axis.axis_name == "x"
+    length = (box.width if along_x else box.height) * 72 / axis.axes.figure.dpi
+    gap = length * np.diff(np.log10(ticks)).min() / np.log10(high / low)
+    return bool(gap >= (5 * max(len(f"{tick:g}") for tick in ticks) + 3 if along_x else 10))
 
 
 def loss_colours(losses, share=0.8):

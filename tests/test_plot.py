@@ -155,3 +155,20 @@ def test_plain_numbers_on_a_logarithmic_axis(limits, between, close):
     low, high = limits
     ticks = [tick for tick in ax.yaxis.get_minorticklocs() if low <= tick <= high]
     assert {ax.yaxis.get_minor_formatter()(tick, None) for tick in ticks} - {""} == between
+
+
+@pytest.mark.parametrize("limits", [(0.27, 0.43), (0.001, 0.04), (0.00013, 0.012), (1, 4), (0.2, 5), (1, 300)])
+@pytest.mark.parametrize("columns", [1, 3, 5])
+@pytest.mark.parametrize("side", ["x", "y"])
+def test_plain_numbers_do_not_overlap(limits, columns, side, close):
+    fig, axes = plot.figure(columns, columns, height=5.0, squeeze=False)
+    axis = getattr(axes[0, 0], f"{side}axis")
+    for ax in axes.flat:
+        ax.set(**{f"{side}scale": "log", f"{side}lim": limits})
+        plot.plain_numbers(getattr(ax, f"{side}axis"))
+    fig.canvas.draw()
+    place = 0 if side == "x" else 1
+    labels = [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+    inside = [label for label in labels if label.get_text() and limits[0] <= label.get_position()[place] <= limits[1]]
+    spans = np.array(sorted(tuple(getattr(label.get_window_extent(), f"interval{side}")) for label in inside))
+    assert len(spans) and np.all(spans[:-1, 1] < spans[1:, 0])

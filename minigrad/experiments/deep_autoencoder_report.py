@@ -15,6 +15,7 @@ FAMILIES = {
     "Kronecker factors": ("ACP", "ACP, alpha from g", "K-FAC", "EKFAC", "PRONG", "PRONG+"),
     "Krylov subspaces": ("natural gradient", "NG by MINRES-QLP", "Hessian-free"),
 }
+SEARCHES = {"random": "random search", "biased": "biased random search"}
 PHASES = {"gradient": look.SKY, "statistics": look.ORANGE, "inversion": look.VERMILLION, "rest": look.GREY}
 
 
@@ -245,8 +246,8 @@ def plot_compared(one, other, path):
     for ax, key, title in zip(axes, ("trial", "train"), titles, strict=True):
         for i, row in enumerate(reversed(rows)):
             ax.plot(row[key], [i, i], color=look.GREY, lw=1.2)
-        for k, search in enumerate(f"{each['tuning']['search']} search" for each in settings):
-            style = look.look(search if search == "random search" else "biased random search")
+        for k, search in enumerate(SEARCHES[each["tuning"]["search"]] for each in settings):
+            style = look.look(search)
             ends = [row[key][k] for row in reversed(rows)]
             ax.plot(ends, range(len(rows)), style.marker, color=style.colour, label=search, ls="")
         ax.set(xscale="log", xlabel=f"squared {'held-out' if key == 'trial' else 'training'} error", title=title)
