@@ -182,7 +182,7 @@ def label_ends(ax, gap=1.25):
             path_effects=[patheffects.withStroke(linewidth=2.5, foreground="white")],
         )
         texts.append(text)
-        ends.append(ax.transData.transform(end)[1])
+        ends.append(ax.transData.transform(end))
     if texts:
         _move_apart(texts, ends, gap)
 
@@ -193,17 +193,21 @@ def _has_place(values, scale):
 
 
 def _move_apart(texts, ends, gap):
-    """Shift texts of one column of names up or down; names beside each other may keep their heights."""
+    """Shift texts of one column of names up or down; names beside each other may keep their heights.
+
+    Beside: also when the names of other axes leave these half of their width.
+    """
     boxes = [text.get_window_extent() for text in texts]
     height = gap * max(box.height for box in boxes)
     points = 72 / texts[0].figure.dpi
-    heights = np.array(ends, float)
+    starts, heights = np.array(ends, float).T.copy()
     for _ in range(100):
         moved = False
         order = np.argsort(heights, kind="stable")
         for i, low in enumerate(order):
             for high in order[i + 1 :]:
-                beside = boxes[low].x1 < boxes[high].x0 or boxes[high].x1 < boxes[low].x0
+                left, right = sorted((low, high), key=lambda k: starts[k])
+                beside = starts[right] - starts[left] > 2 * boxes[left].width
                 lack = height - (heights[high] - heights[low])
                 if not beside and lack > 1e-3:
                     heights[low] -= lack / 2
@@ -211,7 +215,7 @@ def _move_apart(texts, ends, gap):
                     moved = True
         if not moved:
             break
-    for text, end, place in zip(texts, ends, heights):
+    for text, (_, end), place in zip(texts, ends, heights):
         text.set_position((5, (place - end) * points))
 
 

@@ -44,6 +44,25 @@ def test_labels_do_not_overlap(close):
     assert [text.get_text() for text in ax.texts] == ["SGD", "Adam", "K-FAC", "ACP"]
 
 
+def test_labels_do_not_overlap_when_those_of_other_axes_take_their_room(close):
+    fig, axes = plot.figure(1, 3, width=9.0)
+    for ax in axes:
+        plot.curves(ax, {"EKFAC": ([0, 5], [0, 1]), "ACP, alpha from g": ([0, 6.25], [0, 1.01])})
+    for ax in axes:
+        plot.label_ends(ax)
+    fig.canvas.draw()
+    for ax in axes:
+        left, right = (text.get_window_extent() for text in ax.texts)
+        assert left.x1 < right.x0 or left.y1 <= right.y0 + 1
+
+
+def test_labels_far_beside_each_other_keep_their_heights(close):
+    fig, ax = plot.figure()
+    plot.curves(ax, {"SGD": ([0, 1], [0, 1]), "Adam": ([0, 5], [0, 1])})
+    plot.label_ends(ax)
+    assert [text.get_position() for text in ax.texts] == [(5, 0), (5, 0)]
+
+
 def test_labels_stand_where_curves_end(close):
     fig, ax = plot.figure()
     plot.curves(ax, {"SGD": ([0, 1, 2], [3, 2, np.nan]), "Adam": ([0, 5], [1, 1.5])})
