@@ -113,6 +113,8 @@ for row in rows:
 #   updates to each method: the upper row of the figure stays, the lower one does not.
 # - Sixteen trials are few for four or five hyper-parameters, and PRONG, ACP and K-FAC have the most. A method with
 #   fewer parameters is better tuned by the same number of trials; one may count that among its merits.
+# - Hessian-free turns round and climbs, long after the trials that chose its parameters were over. Chapter 90, section
+#   6, tunes all methods anew and follows a run that does the same.
 # - The papers' curves could not be reproduced as such: they give neither batch sizes nor rates.
 # - The loss that is trained, Bernoulli in logit form, is a matched pair, so that the Fisher information is the
 #   Gauss-Newton matrix of the same loss; the error that is shown is the thesis' squared one.

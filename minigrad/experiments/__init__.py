@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..backend import check_name
 from ..training import records
-from .parts import form
+from .parts import form, of_seeds
 
 EXPERIMENTS = {
     "centering": "centering",
@@ -111,7 +111,7 @@ def recorded(name, tune=False):
 def show(name, tune=False):
     """For a notebook: the claims of a paper that `recorded` has numbers for, and its figures. Returns the record."""
     module, record = find(name), recorded(name, tune)
-    print(f"{name}, {form(record['settings'])}, seeds {record['seeds']}, {record['machine']['cpu']}")
+    print(f"{name}, {form(record['settings'])}, {of_seeds(len(record['seeds']))}, {record['machine']['cpu']}")
     for finding in module.findings(record):
         print(f"  {'held' if finding['held'] else 'NOT HELD':8}  {finding['claim']}\n{'':12}{finding['numbers']}")
     with tempfile.TemporaryDirectory() as folder:

@@ -41,5 +41,5 @@ def test_show_says_which_claims_held(tuned, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "recorded", lambda name, tune: record if tune == tuned else None)
     assert experiments.show("some", *([True] if tuned else [])) is record and drawn == [record]
     assert capsys.readouterr().out == (
-        "some, full form, seeds [0, 1], a CPU\n  held      up\n            3\n  NOT HELD  down\n            4\n"
+        "some, full form, 2 seeds, a CPU\n  held      up\n            3\n  NOT HELD  down\n            4\n"
     )
