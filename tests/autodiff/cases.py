@@ -215,6 +215,7 @@ LAYERS = [((3, 4), (5, 2)), ((1, 4), (5, 1)), ((4,), (5, 2)), ((2, 3, 4), (5, 2)
 MATRICES = [
     *rows("matmul", ops.matmul, np.matmul, *PRODUCTS),
     *rows("affine", ops.affine, lambda h, W: h @ W[:-1] + W[-1], *LAYERS),
+    *rows("reused", lambda h, W: ops.affine(h, ops.reused(W)), lambda h, W: h @ W[:-1] + W[-1], *LAYERS),
     Case("A @ x", lambda x: dev(TWO.T, x.dtype) @ x, lambda x: TWO.T @ x, ((2, 3),)),
     Case("x @ A", lambda x: x @ dev(TWO, x.dtype), lambda x: x @ TWO, ((3, 2),)),
     Case("x @ x", lambda x: x @ x, lambda x: x @ x, ((3, 3),)),
