@@ -295,10 +295,11 @@ for what, record in searches.items():
 #
 # - By updates Kronecker factors lead with either tuning, by seconds centred and normalized methods, PRONG+ among them.
 #   Eight methods end between 3.2 and 3.9, and which of two neighbours is ahead is a matter of sixteen trials.
-# - No search shows that its later trials are better than its first: in three to seven dimensions sixteen trials are too
-#   few to teach the nearest neighbour anything. So it must come from the second machine that biased search's best
-#   trials are better for all sixteen methods: they saw 2.8 times as many images a second, 2.1 times with K-FAC, whose
-#   batch is as large as before. Section 5, with two dimensions and a hundred trials, is what it takes to see the bias.
+# - No trend shows in the sixteen searches together, as little as in the random ones: in three to seven dimensions
+#   sixteen trials are too few to teach the nearest neighbour anything that one could see. So it must come from the
+#   second machine that biased search's best trials are better for all sixteen methods: they saw 2.8 times as many
+#   images a second, 2.1 times with K-FAC, whose batch is as large as before. Section 5, with two dimensions and a
+#   hundred trials, is what it takes to see the bias.
 # - A trial of 45 s chooses what is best after 45 s. Natural gradient and Hessian-free fall to 13 and 11 in their first
 #   75 s, and end at 32 and 27, with all three seeds alike. Their damping says why: Levenberg and Marquardt's rule asks
 #   how good the model was on the very batch that it was made of. Of 100 or 500 images it is always good, the ratio
