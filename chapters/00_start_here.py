@@ -300,7 +300,7 @@ print("v'Fv:", {kind: f"{float(to_host(v @ (F @ v))):.2f}" for kind, F in kinds.
 # | `GridSearch`, `RandomSearch` | George 2.3; Bergstra & Bengio 2012 | | `search.methods` | 90 | `search-comparison` |
 # | `BiasedRandomSearch` | George alg. 1 | | `search.methods` | 90 | `search-comparison` |
 # | its models: `NearestNeighbour`, `KNearest`, `Kernel` | George 2.3 | | `search.landscape` | 90 | |
-# | hyper-parameters by random trials | George 2.3 | | | | `tune-deep-autoencoder` |
+# | hyper-parameters by random trials, by biased ones | George 2.3 | | | 90 | `tune-deep-autoencoder` |
 # | searches on any executor, that survive a kill | | | `search.engine`, `search.history` | 95 | |
 # | ranks that share each batch | Desjardins et al. 4.3 | | `parallel` | 95 | |
 #

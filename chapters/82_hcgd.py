@@ -183,7 +183,7 @@ axes[1].loglog(scales, 0.01 * np.array(root), "o-", color=VERMILLION, label="cor
 axes[1].loglog(scales, 0.01 * np.array(mean), "s-", color=BLUE, label="correction, mean")
 axes[1].loglog(scales, scales * np.linalg.norm(g), color=GREY, label="proposal")
 axes[1].set(xlabel="learning rate", ylabel="length")
-axes[1].legend(frameon=False)
+_ = axes[1].legend(frameon=False)
 
 # %% [markdown]
 # **In the end.** What does the inner loop converge to? Linearized, $C(d) = g^\top d + \lambda \sqrt{d^\top G d}$ is
